@@ -1,0 +1,1 @@
+"""Complaint-driven debugging of training data."""

@@ -1,0 +1,80 @@
+"""Everything rainpp raises or warns about, and nothing else.
+
+::
+
+    RainError
+    ├── ComplaintError        (ValueError)           a complaint that names no cell, several, or asks for nothing
+    ├── QueryError            (ValueError)           SQL that does not parse, or names what is not there
+    ├── UnsupportedQueryError (NotImplementedError)  valid SQL for which no relaxation is known
+    ├── ModelError            (ValueError)           a model, its outputs or its parameters are unusable
+    ├── DataError             (ValueError)           training or inference data are unusable
+    ├── ShapeError            (ValueError)           arrays that do not fit together
+    ├── ArtifactError         (ValueError)           an index or checkpoint on disk is damaged or belongs elsewhere
+    ├── SettingsError         (ValueError)           an option or a line of rainpp.toml is wrong
+    └── NotConverged          (RuntimeError)         an iteration ended before its tolerance
+    RainWarning (UserWarning)
+    └── NotAtOptimumWarning                          influence assumes an optimum and this is not one
+
+Each class also inherits the built-in a caller would expect, so ``except ValueError`` works.
+"""
+
+from __future__ import annotations
+
+
+class RainError(Exception):
+    """Base of every error rainpp raises on purpose."""
+
+
+class ComplaintError(RainError, ValueError):
+    """The complaint names no cell, several cells, or asks for what already holds."""
+
+
+class QueryError(RainError, ValueError):
+    """The SQL does not parse, or it names a table, column, row or class that is not there."""
+
+
+class UnsupportedQueryError(RainError, NotImplementedError):
+    """Valid SQL that rainpp will not relax, rather than relax wrongly.
+
+    Attributes
+    ----------
+    fragment : the SQL that is in the way, as the user wrote it.
+    why : what is wrong with it.
+    instead : the way out.
+    """
+
+    def __init__(self, fragment: str, *, why: str, instead: str) -> None:
+        self.fragment, self.why, self.instead = fragment, why, instead
+        super().__init__(f"cannot relax `{fragment}`: {why}. {instead}")
+
+
+class ModelError(RainError, ValueError):
+    """The model, its outputs or its parameters cannot be used."""
+
+
+class DataError(RainError, ValueError):
+    """Training or inference rows cannot be used: NaN, NULL, empty, labels out of range."""
+
+
+class ShapeError(RainError, ValueError):
+    """Arrays that do not fit together."""
+
+
+class ArtifactError(RainError, ValueError):
+    """An index or checkpoint on disk is damaged, incomplete, or belongs to other weights or data."""
+
+
+class SettingsError(RainError, ValueError):
+    """An option, or a line of rainpp.toml, is missing or wrong."""
+
+
+class NotConverged(RainError, RuntimeError):
+    """An iteration ended before it reached its tolerance."""
+
+
+class RainWarning(UserWarning):
+    """Base of every warning rainpp gives."""
+
+
+class NotAtOptimumWarning(RainWarning):
+    """The gradient of the training objective is not small: influence estimates assume it is zero."""

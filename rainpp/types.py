@@ -1,0 +1,50 @@
+"""Shapes and the values that cross from one room to another.
+
+Letters in shapes: n training rows, d parameters, V inference rows, R classes, k eigenpairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PyTree = Any
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+ClassValue = str | int | float | bool
+ApplyFunction = Callable[[PyTree, PyTree], Any]
+
+
+class Progress(Protocol):
+    """Receives how far a long step has come; the command line draws it, the library only calls it."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units of `stage` are finished; `note` is a short remark."""
+        ...
+
+
+def silent(stage: str, done: int, total: int, note: str = "") -> None:
+    """Progress nobody watches."""
+    del stage, done, total, note
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionTable:
+    """A model's class probabilities for every row of one database table.
+
+    `rowids` are DuckDB's, ascending, so row i of `probabilities` belongs to `rowids[i]`; they have
+    gaps after a DELETE. `classes[j]` is the SQL value a prediction takes when class j wins.
+    `arguments` are the columns the model reads, or None when the caller gave only probabilities
+    and any arguments mean the same prediction.
+    """
+
+    model: str
+    table: str
+    arguments: tuple[str, ...] | None
+    rowids: NDArray[np.int64]
+    probabilities: FloatArray  # (V, R)
+    classes: tuple[ClassValue, ...]
