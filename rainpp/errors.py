@@ -3,17 +3,17 @@
 ::
 
     RainError
-    ├── ComplaintError        (ValueError)           a complaint that names no cell, several, or asks for nothing
-    ├── QueryError            (ValueError)           SQL that does not parse, or names what is not there
-    ├── UnsupportedQueryError (NotImplementedError)  valid SQL for which no relaxation is known
-    ├── ModelError            (ValueError)           a model, its outputs or its parameters are unusable
-    ├── DataError             (ValueError)           training or inference data are unusable
-    ├── ShapeError            (ValueError)           arrays that do not fit together
-    ├── ArtifactError         (ValueError)           an index or checkpoint on disk is damaged or belongs elsewhere
-    ├── SettingsError         (ValueError)           an option or a line of rainpp.toml is wrong
-    └── NotConverged          (RuntimeError)         an iteration ended before its tolerance
+    ├── ComplaintError        (ValueError)          names no cell, several, or asks for nothing
+    ├── QueryError            (ValueError)          SQL that does not parse or names what is missing
+    ├── UnsupportedQueryError (NotImplementedError) valid SQL for which no relaxation is known
+    ├── ModelError            (ValueError)          a model, its outputs or parameters are unusable
+    ├── DataError             (ValueError)          training or inference data are unusable
+    ├── ShapeError            (ValueError)          arrays that do not fit together
+    ├── ArtifactError         (ValueError)          an index or checkpoint is damaged or foreign
+    ├── SettingsError         (ValueError)          an option or a line of rainpp.toml is wrong
+    └── NotConverged          (RuntimeError)        an iteration ended before its tolerance
     RainWarning (UserWarning)
-    └── NotAtOptimumWarning                          influence assumes an optimum and this is not one
+    └── NotAtOptimumWarning                       influence assumes an optimum
 
 Each class also inherits the built-in a caller would expect, so ``except ValueError`` works.
 """
@@ -61,7 +61,7 @@ class ShapeError(RainError, ValueError):
 
 
 class ArtifactError(RainError, ValueError):
-    """An index or checkpoint on disk is damaged, incomplete, or belongs to other weights or data."""
+    """An index or checkpoint on disk is damaged, or belongs to other weights or data."""
 
 
 class SettingsError(RainError, ValueError):
@@ -77,4 +77,4 @@ class RainWarning(UserWarning):
 
 
 class NotAtOptimumWarning(RainWarning):
-    """The gradient of the training objective is not small: influence estimates assume it is zero."""
+    """The gradient of the training objective is not small; influence assumes it is zero."""

@@ -20,7 +20,7 @@ ApplyFunction = Callable[[PyTree, PyTree], Any]
 
 
 class Progress(Protocol):
-    """Receives how far a long step has come; the command line draws it, the library only calls it."""
+    """Receives how far a long step has come; the command line draws it."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units of `stage` are finished; `note` is a short remark."""

@@ -1,0 +1,231 @@
+"""A trained model: a pure function, its parameters, and the loss it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from rainpp.errors import DataError, ModelError, ShapeError
+from rainpp.fingerprint import fingerprint
+from rainpp.loss import Loss, RowLoss, find_loss
+from rainpp.types import ApplyFunction, PyTree
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model as rainpp sees it: a function of a flat parameter vector.
+
+    Parameters
+    ----------
+    apply : (params, inputs) -> outputs (batch, R), or (batch,) for a single output. Pure; in
+        evaluation mode (no dropout, fixed batch statistics); each row independent of the others.
+    params : pytree of floating arrays, at the optimum of the training objective.
+    loss : "cross_entropy" (outputs are logits, labels 0..R-1), "binary_cross_entropy" (one logit,
+        labels 0/1), "squared_error" (half the squared distance), or (outputs_row, label) -> scalar,
+        whose outputs are then taken as logits.
+    l2 : λ in J(θ) = mean loss + ½·λ·‖θ‖².
+
+    Raises
+    ------
+    ModelError : params are empty, hold NaN or integers; an unknown loss; a negative l2.
+    """
+
+    apply: ApplyFunction
+    params: PyTree
+    loss: str | RowLoss = "cross_entropy"
+    l2: float = 0.0
+    _loss: Loss = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_loss", find_loss(self.loss))
+        if not np.isfinite(self.l2) or self.l2 < 0:
+            raise ModelError(f"`l2` is {self.l2}; it must be a finite number >= 0.")
+        _check_params(self.params)
+
+    def __repr__(self) -> str:
+        return f"Model({self.num_params:,} parameters, loss={self._loss.name}, l2={self.l2:g})"
+
+    @staticmethod
+    def from_flax(
+        module: Any,
+        variables: PyTree = None,
+        *,
+        loss: str | RowLoss = "cross_entropy",
+        l2: float = 0.0,
+    ) -> Model:
+        """A Flax Linen module with its variables, or an NNX model, in evaluation mode.
+
+        See `rainpp.adapters.flax_module` for how dropout and batch statistics are frozen.
+        """
+        from rainpp.adapters.flax_module import split_flax
+
+        apply, params = split_flax(module, variables)
+        return Model(apply, params, loss=loss, l2=l2)
+
+    @cached_property
+    def _flat(self) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
+        return ravel_pytree(self.params)
+
+    @property
+    def task(self) -> str:
+        """What the outputs mean: "multiclass", "binary" or "regression"."""
+        return self._loss.task
+
+    @property
+    def criterion(self) -> Loss:
+        """The loss with its meaning of outputs."""
+        return self._loss
+
+    @property
+    def theta(self) -> jax.Array:
+        """All parameters as one vector (d,)."""
+        return self._flat[0]
+
+    @property
+    def num_params(self) -> int:
+        """d."""
+        return int(self.theta.size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the parameters, the loss and l2: an index belongs to exactly one of these."""
+        return fingerprint(self.params, f"{self._loss.name} l2={self.l2!r}")
+
+    def with_params(self, params: PyTree) -> Model:
+        """The same architecture with other weights, e.g. after retraining."""
+        old, new = jax.tree.structure(self.params), jax.tree.structure(params)
+        if old != new:
+            raise ModelError(f"`params` has structure {new}; this model has {old}.")
+        return Model(self.apply, params, loss=self.loss, l2=self.l2)
+
+    def outputs(self, theta: jax.Array, inputs: PyTree) -> jax.Array:
+        """Outputs (batch, width) for the flat parameters `theta`; differentiable."""
+        raw = self.apply(self._flat[1](theta), inputs)
+        return raw[:, None] if raw.ndim == 1 else raw
+
+    def example_losses(self, theta: jax.Array, inputs: PyTree, labels: jax.Array) -> jax.Array:
+        """Loss of every row (batch,), without the l2 term; differentiable."""
+        return jax.vmap(self._loss.of_row)(self.outputs(theta, inputs), labels)
+
+    def output_width(self, inputs: PyTree) -> int:
+        """Columns of the model's outputs, found without running it on all rows.
+
+        Raises
+        ------
+        ModelError : the model cannot read these inputs, or does not return (batch, R).
+        """
+        try:
+            probe = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), inputs)
+            shape = jax.eval_shape(self.apply, self.params, probe).shape
+        except (TypeError, ValueError) as problem:
+            first = str(problem).strip().splitlines()[0]
+            raise ModelError(
+                f"`apply` cannot read the inputs {shapes_of(inputs)}: {first}"
+            ) from problem
+        if len(shape) not in (1, 2) or shape[0] != 1:
+            raise ModelError(f"`apply` returns shape {shape} for one row; (1, R) is needed.")
+        width = shape[1] if len(shape) == 2 else 1
+        if self.task == "binary" and width != 1:
+            raise ModelError(
+                f"binary_cross_entropy needs one logit per row; the model has {width}. "
+                "Use loss='cross_entropy' for one logit per class."
+            )
+        if self.task == "multiclass" and width < 2:
+            raise ModelError(
+                "cross_entropy needs one logit per class; the model has a single output. "
+                "Use loss='binary_cross_entropy' for one logit."
+            )
+        return width
+
+    def probabilities(self, inputs: PyTree, *, batch_size: int = 4096) -> np.ndarray:
+        """Class probabilities (V, R) of every row, or predicted values for regression.
+
+        Raises
+        ------
+        DataError : the model's outputs are NaN for some row.
+        """
+        num_rows = check_inputs(inputs)
+        self.output_width(inputs)
+        parts = [
+            np.asarray(self._batch_probabilities(self.theta, take_rows(inputs, start, batch_size)))
+            for start in range(0, num_rows, batch_size)
+        ]
+        values = np.concatenate(parts)
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if bad.size:
+            raise DataError(f"the model's output for row {bad[0]} is not finite ({bad.size} rows).")
+        return values
+
+    @cached_property
+    def _batch_probabilities(self) -> Callable[[jax.Array, PyTree], jax.Array]:
+        return jax.jit(lambda theta, inputs: self._loss.probabilities(self.outputs(theta, inputs)))
+
+
+def take_rows(inputs: PyTree, start: int, count: int) -> PyTree:
+    """Rows start .. start+count of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[start : start + count], inputs)
+
+
+def shapes_of(inputs: PyTree) -> str:
+    """Shapes of every leaf, for messages."""
+    return ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+
+
+def check_inputs(inputs: PyTree) -> int:
+    """Number of rows of an array or pytree of arrays with a common leading axis.
+
+    Raises
+    ------
+    ShapeError : no arrays, a scalar among them, or different numbers of rows.
+    DataError : no rows, or a NaN or infinity in some row.
+    """
+    leaves = jax.tree.leaves(inputs)
+    if not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
+        raise ShapeError("`inputs` must be an array, or a pytree of arrays, with rows first.")
+    counts = {int(np.shape(leaf)[0]) for leaf in leaves}
+    if len(counts) > 1:
+        raise ShapeError(f"`inputs` has arrays with different numbers of rows: {sorted(counts)}.")
+    if counts == {0}:
+        raise DataError("`inputs` has no rows.")
+    for leaf in leaves:
+        _check_finite(np.asarray(leaf))
+    return counts.pop()
+
+
+def _check_finite(array: np.ndarray) -> None:
+    if array.dtype.kind not in "fc":
+        if array.dtype == object:
+            raise DataError("`inputs` holds Python objects; the model needs numeric arrays.")
+        return
+    rows = array.reshape(array.shape[0], -1)
+    # A sum is NaN or infinite whenever an element is: one pass instead of a mask of all elements.
+    suspects = ~np.isfinite(rows.sum(axis=1, dtype=np.float64))
+    if suspects.any():
+        row = int(np.flatnonzero(suspects)[0])
+        raise DataError(
+            f"`inputs` row {row} holds a NaN or infinity ({int(suspects.sum())} such rows). "
+            "Drop or impute them first."
+        )
+
+
+def _check_params(params: PyTree) -> None:
+    leaves = jax.tree.leaves_with_path(params)
+    if not leaves:
+        raise ModelError("`params` is empty: there is nothing to debug.")
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path)
+        array = np.asarray(leaf)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ModelError(
+                f"`params{name}` has type {array.dtype}; parameters must be floating. "
+                "Close over constants inside `apply` instead."
+            )
+        if not np.isfinite(array.astype(np.float64)).all():
+            raise ModelError(f"`params{name}` holds NaN or infinity: the training diverged.")

@@ -1,0 +1,77 @@
+"""The rows a model was trained on, checked once and aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from rainpp.errors import DataError, ShapeError
+from rainpp.fingerprint import fingerprint
+from rainpp.model import Model, check_inputs, shapes_of
+from rainpp.types import PyTree
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """n training rows: inputs, labels and the ids a user knows them by, aligned by row."""
+
+    inputs: PyTree
+    labels: np.ndarray
+    ids: np.ndarray
+
+    @staticmethod
+    def checked(
+        model: Model, inputs: PyTree, labels: Any, *, ids: Sequence[Any] | np.ndarray | None = None
+    ) -> TrainingSet:
+        """Training rows this model can use; anything wrong is reported before any work starts.
+
+        Raises
+        ------
+        DataError : no rows; NaN in inputs; a label out of range or missing; an id used twice.
+        ShapeError : inputs, labels and ids have different numbers of rows.
+        ModelError : the model cannot read the inputs, or its width does not fit the loss.
+        """
+        num_rows = check_inputs(inputs)
+        array = np.asarray(labels)
+        if array.ndim == 0 or array.shape[0] != num_rows:
+            raise ShapeError(
+                f"`labels` has shape {array.shape} but `inputs` has {num_rows} rows "
+                f"({shapes_of(inputs)}); they must be aligned by row."
+            )
+        checked = model.criterion.check_labels(array, width=model.output_width(inputs))
+        return TrainingSet(inputs, checked, _check_ids(ids, num_rows))
+
+    @property
+    def num_rows(self) -> int:
+        """n."""
+        return int(self.labels.shape[0])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of inputs and labels, in order."""
+        return fingerprint({"inputs": self.inputs, "labels": self.labels})
+
+    def take(self, rows: np.ndarray) -> TrainingSet:
+        """The given rows, in that order."""
+        inputs = jax.tree.map(lambda leaf: leaf[rows], self.inputs)
+        return TrainingSet(inputs, self.labels[rows], self.ids[rows])
+
+
+def _check_ids(ids: Sequence[Any] | np.ndarray | None, num_rows: int) -> np.ndarray:
+    if ids is None:
+        return np.arange(num_rows, dtype=np.int64)
+    array = np.asarray(ids)
+    if array.shape != (num_rows,):
+        raise ShapeError(f"`ids` has shape {array.shape}; one id per row is needed: ({num_rows},).")
+    if array.dtype.kind not in "iuU":
+        raise DataError(f"`ids` has type {array.dtype}; whole numbers or strings are needed.")
+    values, counts = np.unique(array, return_counts=True)
+    if (counts > 1).any():
+        twice = values[counts > 1][0]
+        raise DataError(f"`ids` holds {twice!r} more than once; every training row needs its own.")
+    return array
