@@ -1,0 +1,1 @@
+"""Curvature of the training objective, its eigenpairs, and what follows from them."""

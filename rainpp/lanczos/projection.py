@@ -1,0 +1,164 @@
+"""Inner products of gradients with eigenvectors, in forward mode: no gradient is ever formed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rainpp.model import Model, check_inputs, take_rows
+from rainpp.training_set import TrainingSet
+from rainpp.types import PyTree, silent
+
+
+def output_tangents(model: Model, vectors: jax.Array, inputs: PyTree) -> tuple[Any, Any]:
+    """Outputs (batch, width) and their derivatives along each vector (k, batch, width).
+
+    ⟨vⱼ, ∇θ f(θ*, x)⟩ = d/dh f(θ* + h vⱼ, x) at h = 0 (Flokas et al. 2022, §4.2). The k tangents
+    share one primal pass. Memory: k times the activations of one batch.
+    """
+    outputs, along = jax.linearize(lambda theta: model.outputs(theta, inputs), model.theta)
+    return outputs, jax.vmap(along)(vectors)
+
+
+@dataclass(frozen=True)
+class TrainingProjections:
+    """Projections of every training gradient, and of every change of label.
+
+    Attributes
+    ----------
+    gradients : (n, k), ⟨vⱼ, ∇ℓ(θ*, zᵢ)⟩.
+    relabels : (n, R-1, k), ⟨vⱼ, ∇ℓ(θ*, zᵢ) - ∇ℓ(θ*, (xᵢ, c))⟩ for the class c = yᵢ + 1 + s mod R in
+        column s, so that every other class appears once; None unless asked for.
+    posteriors : (n, R-1), P(c | xᵢ) of the model for the same classes; None likewise.
+    losses : (n,), ℓ(θ*, zᵢ).
+    """
+
+    gradients: np.ndarray
+    relabels: np.ndarray | None
+    posteriors: np.ndarray | None
+    losses: np.ndarray
+
+
+def project_training(
+    model: Model,
+    training: TrainingSet,
+    vectors: jax.Array,
+    *,
+    relabel: bool = False,
+    batch_size: int = 512,
+    progress: Any = silent,
+) -> TrainingProjections:
+    """Project the gradient of every training row, and of every relabelled row, on each vector.
+
+    Cost: one pass over the rows with k tangents; all R labels of a row come from the same pass,
+    because ℓ depends on the label only through the outputs (architecture.md, decision 3).
+    """
+    kernel = jax.jit(partial(_project_batch, model, relabel))
+    parts: list[tuple[Any, ...]] = []
+    for inputs, rows in _batched(training.inputs, training.num_rows, batch_size):
+        labels = training.labels[rows]
+        missing = batch_size - labels.shape[0] if training.num_rows > batch_size else 0
+        padded = np.concatenate([labels, np.repeat(labels[:1], missing, axis=0)])
+        result = kernel(model.theta, vectors, inputs, jnp.asarray(padded))
+        parts.append(tuple(np.asarray(part)[: labels.shape[0]] for part in result))
+        progress("projections", rows.stop, training.num_rows)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    gradients, losses = columns[0], columns[1]
+    relabels, posteriors = (columns[2], columns[3]) if relabel else (None, None)
+    return TrainingProjections(gradients, relabels, posteriors, losses)
+
+
+def _project_batch(
+    model: Model, relabel: bool, theta: jax.Array, vectors: jax.Array, inputs: PyTree, labels: Any
+) -> tuple[Any, ...]:
+    outputs, along = jax.linearize(lambda t: model.outputs(t, inputs), theta)
+    tangents = jax.vmap(along)(vectors)  # (k, b, w)
+    slope = jax.vmap(jax.grad(model.criterion.of_row))
+    own = slope(outputs, labels)  # (b, w)
+    gradients = jnp.einsum("bw,kbw->bk", own, tangents)
+    losses = jax.vmap(model.criterion.of_row)(outputs, labels)
+    if not relabel:
+        return gradients, losses
+    num_classes = model.criterion.num_classes(outputs.shape[1])
+    shifts = jnp.arange(1, num_classes, dtype=labels.dtype)
+    others = (labels[:, None] + shifts[None, :]) % num_classes  # (b, R-1)
+    slopes = jax.vmap(slope, in_axes=(None, 1), out_axes=1)(outputs, others)  # (b, R-1, w)
+    relabels = jnp.einsum("bcw,kbw->bck", own[:, None, :] - slopes, tangents)
+    probabilities = model.criterion.probabilities(outputs)
+    posteriors = jnp.take_along_axis(probabilities, others, axis=1)
+    return gradients, losses, relabels, posteriors
+
+
+def project_inference(
+    model: Model, inputs: PyTree, vectors: jax.Array, *, batch_size: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (V, R) of inference rows and their derivatives along each vector (V, R, k)."""
+    num_rows = check_inputs(inputs)
+
+    def batch(theta: jax.Array, vectors: jax.Array, rows: PyTree) -> tuple[Any, Any]:
+        def predict(t: jax.Array) -> jax.Array:
+            return model.criterion.probabilities(model.outputs(t, rows))
+
+        probabilities, along = jax.linearize(predict, theta)
+        return probabilities, jnp.moveaxis(jax.vmap(along)(vectors), 0, -1)
+
+    kernel = jax.jit(batch)
+    values: list[np.ndarray] = []
+    tangents: list[np.ndarray] = []
+    for rows, where in _batched(inputs, num_rows, batch_size):
+        count = where.stop - where.start
+        part = kernel(model.theta, vectors, rows)
+        values.append(np.asarray(part[0])[:count])
+        tangents.append(np.asarray(part[1])[:count])
+    return np.concatenate(values), np.concatenate(tangents)
+
+
+def gradient_of_probabilities(
+    model: Model, inputs: PyTree, weights: np.ndarray, *, batch_size: int = 2048
+) -> jax.Array:
+    """Σᵢⱼ wᵢⱼ ∇θ pᵢⱼ(θ*) (d,) for weights (V, R): one backward pass over rows of nonzero weight.
+
+    This is ∇θ q of Eq. 7 when `weights` is ∂f/∂P.
+    """
+    touched = np.flatnonzero(np.any(weights != 0, axis=1))
+    pull = jax.jit(partial(_pull_back, model))
+    total = jnp.zeros_like(model.theta)
+    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[touched], inputs)
+    for rows, where in _batched(chosen, touched.size, batch_size):
+        cotangent = np.zeros((_leading(rows), weights.shape[1]), np.asarray(weights).dtype)
+        cotangent[: where.stop - where.start] = weights[touched[where]]
+        total = total + pull(model.theta, rows, jnp.asarray(cotangent, total.dtype))
+    return total
+
+
+def _pull_back(model: Model, theta: jax.Array, rows: PyTree, cotangent: jax.Array) -> jax.Array:
+    def predict(t: jax.Array) -> jax.Array:
+        return model.criterion.probabilities(model.outputs(t, rows))
+
+    probabilities, pull = jax.vjp(predict, theta)
+    return pull(cotangent.astype(probabilities.dtype))[0]
+
+
+def _leading(rows: PyTree) -> int:
+    return int(jax.tree.leaves(rows)[0].shape[0])
+
+
+def _batched(inputs: PyTree, num_rows: int, size: int) -> Iterator[tuple[PyTree, slice]]:
+    """Batches of equal size (one compilation), the last padded with its own first row."""
+    for start in range(0, num_rows, size):
+        stop = min(start + size, num_rows)
+        rows = take_rows(inputs, start, size)
+        if stop - start < size and num_rows > size:
+            rows = jax.tree.map(partial(_pad, size=size), rows)
+        yield jax.tree.map(jnp.asarray, rows), slice(start, stop)
+
+
+def _pad(leaf: Any, *, size: int) -> np.ndarray:
+    rows = np.asarray(leaf)
+    return np.concatenate([rows, np.repeat(rows[:1], size - rows.shape[0], axis=0)])
