@@ -1,1 +1,79 @@
-"""Complaint-driven debugging of training data."""
+"""Complaint-driven debugging of training data: from a wrong number in SQL to the rows behind it.
+
+Names are loaded on first use, so that ``import rainpp`` and ``rainpp --help`` do not pay for JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rainpp import errors, metrics
+    from rainpp.adapters.checkpoint import load_checkpoint, save_checkpoint
+    from rainpp.complaint import Complaint
+    from rainpp.database import Database, connect
+    from rainpp.errors import RainError, RainWarning
+    from rainpp.index.artifact import Index, load
+    from rainpp.index.build import precompute
+    from rainpp.intervention import Delete, Relabel
+    from rainpp.model import Model
+    from rainpp.ranking import Ranking
+    from rainpp.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Complaint": "rainpp.complaint",
+    "Database": "rainpp.database",
+    "Delete": "rainpp.intervention",
+    "Index": "rainpp.index.artifact",
+    "Model": "rainpp.model",
+    "RainError": "rainpp.errors",
+    "RainWarning": "rainpp.errors",
+    "Ranking": "rainpp.ranking",
+    "Relabel": "rainpp.intervention",
+    "Verification": "rainpp.verification",
+    "connect": "rainpp.database",
+    "load": "rainpp.index.artifact",
+    "load_checkpoint": "rainpp.adapters.checkpoint",
+    "precompute": "rainpp.index.build",
+    "save_checkpoint": "rainpp.adapters.checkpoint",
+    "verify": "rainpp.verification",
+}
+_ROOMS = ("errors", "metrics")
+
+__all__ = [
+    "Complaint",
+    "Database",
+    "Delete",
+    "Index",
+    "Model",
+    "RainError",
+    "RainWarning",
+    "Ranking",
+    "Relabel",
+    "Verification",
+    "connect",
+    "errors",
+    "load",
+    "load_checkpoint",
+    "metrics",
+    "precompute",
+    "save_checkpoint",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"rainpp.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rainpp' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

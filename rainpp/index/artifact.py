@@ -1,0 +1,171 @@
+"""The index: eigenpairs, projections of every intervention, and known inference tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rainpp.complaint import Complaint
+from rainpp.errors import ArtifactError, DataError, ShapeError
+from rainpp.index import store
+from rainpp.intervention import InterventionTable
+from rainpp.lanczos.influence import query_change
+from rainpp.model import Model
+from rainpp.ranking import Backing, Ranking
+from rainpp.training_set import TrainingSet
+from rainpp.types import ClassValue
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the offline stage leaves behind; arrays are memory-mapped when it came from disk.
+
+    Attributes
+    ----------
+    manifest : schema, fingerprints, conventions and self-checks.
+    arrays : by name; see `rainpp.index.build`.
+    path : its directory, or None while it lives in memory only.
+    training : the rows it was built from, when they are at hand (`refine`, `verify` need them).
+    """
+
+    manifest: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    path: Path | None = None
+    training: TrainingSet | None = field(default=None, repr=False)
+
+    @property
+    def k(self) -> int:
+        """Number of eigenpairs."""
+        return int(self.eigenvalues.shape[0])
+
+    @property
+    def eigenvalues(self) -> np.ndarray:
+        """Eigenvalues of the Hessian of J (k,), descending, all positive."""
+        return self.arrays["eigenvalues"]
+
+    @property
+    def eigenvectors(self) -> np.ndarray:
+        """Their unit vectors (k, d)."""
+        return self.arrays["eigenvectors"]
+
+    @property
+    def num_train(self) -> int:
+        """n."""
+        return int(self.manifest["num_train"])
+
+    @cached_property
+    def interventions(self) -> InterventionTable:
+        """What each row of the projections stands for."""
+        return InterventionTable(
+            tuple(self.manifest["interventions"]),
+            self.arrays["train_ids"],
+            self.arrays["labels"],
+            int(self.manifest["num_classes"]),
+        )
+
+    def rank(
+        self,
+        vector: ArrayLike,
+        *,
+        complaints: tuple[Complaint, ...] = (),
+        classes: tuple[ClassValue, ...] | None = None,
+        backing: Backing | None = None,
+    ) -> Ranking:
+        """Rank every intervention for a complaint given as its k-vector.
+
+        `vector` is ⟨∇q, vⱼ⟩, signed so that a larger q is better: what `complaint.vector()` gives.
+        No database and no model is needed.
+
+        Raises
+        ------
+        ShapeError : the vector does not have k numbers: it belongs to another index.
+        DataError : it holds NaN or infinity.
+        """
+        values = np.asarray(vector, np.float64)
+        if values.shape != (self.k,):
+            raise ShapeError(
+                f"`vector` has shape {values.shape}; this index has k = {self.k} eigenpairs."
+            )
+        if not np.isfinite(values).all():
+            raise DataError("`vector` holds NaN or infinity.")
+        effects = query_change(
+            self.arrays["projections"], self.eigenvalues, values, num_rows=self.num_train
+        )
+        return Ranking(
+            self.interventions,
+            effects,
+            self.arrays["plausibility"],
+            complaints=complaints,
+            classes=classes,
+            backing=backing,
+        )
+
+    def check_model(self, model: Model) -> None:
+        """Refuse a model whose weights are not the ones this index was built for.
+
+        Raises
+        ------
+        ArtifactError : other parameters, loss or l2.
+        """
+        if model.fingerprint != self.manifest["model_fingerprint"]:
+            raise ArtifactError(
+                f"the index {self._name} was built for other weights (or another loss or l2): "
+                f"model {model.fingerprint[:12]}, index "
+                f"{self.manifest['model_fingerprint'][:12]}. Run rainpp.precompute for this model."
+            )
+
+    def with_training(self, training: TrainingSet) -> Index:
+        """The same index with its training rows at hand.
+
+        Raises
+        ------
+        ArtifactError : they are not the rows, in the order, it was built from.
+        """
+        if training.fingerprint != self.manifest["data_fingerprint"]:
+            raise ArtifactError(
+                f"the index {self._name} was built from other training data (or another order of "
+                f"rows). Give the same inputs and labels, or run rainpp.precompute again."
+            )
+        return replace(self, training=training)
+
+    def with_arrays(self, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> Index:
+        """The same index with more arrays and notes, written to its path if it has one."""
+        grown = replace(self, arrays={**self.arrays, **arrays}, manifest={**self.manifest, **notes})
+        return grown if self.path is None else save(grown, self.path)
+
+    @property
+    def _name(self) -> str:
+        return f"`{self.path}`" if self.path else "in memory"
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(self.manifest["interventions"])
+        return (
+            f"Index(k={self.k}, {self.num_train:,} training rows, "
+            f"{self.manifest['num_params']:,} parameters, {kinds}; {self._name})"
+        )
+
+
+def save(index: Index, path: str | Path) -> Index:
+    """Write `index` to the directory `path` in one atomic step and open it from there."""
+    store.write(Path(path), index.manifest, index.arrays)
+    return replace(load(path, verify=False), training=index.training)
+
+
+def load(path: str | Path, *, verify: bool = True) -> Index:
+    """Open the index at `path`, memory-mapped.
+
+    Parameters
+    ----------
+    verify : compare every file with its checksum first.
+
+    Raises
+    ------
+    ArtifactError : there is none, or it is damaged, truncated, or of another version.
+    """
+    manifest, arrays = store.read(Path(path), verify=verify)
+    return Index(manifest, arrays, Path(path))

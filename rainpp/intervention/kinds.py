@@ -1,0 +1,44 @@
+"""The families of interventions a user can ask for, and one of them on one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rainpp.types import ClassValue
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the row from the training set. Plausibility 1: it claims nothing about the row."""
+
+    name: ClassVar[str] = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """Give the row each of the other classes as its label.
+
+    The plausibility of a new label is the model's own posterior P(label | x): effect alone would
+    prefer correct rows of other classes (architecture.md, decision 3).
+    """
+
+    name: ClassVar[str] = "relabel"
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """One change to one training row.
+
+    Attributes
+    ----------
+    row : position in the training set.
+    train_id : the id the user gave that row; its position unless ids were given.
+    kind : "delete" or "relabel".
+    detail : the new label; None for a deletion.
+    """
+
+    row: int
+    train_id: int | str
+    kind: str
+    detail: ClassValue | None

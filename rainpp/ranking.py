@@ -1,0 +1,195 @@
+"""Training-row interventions in order of how much they should help a complaint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import pandas as pd
+
+from rainpp.complaint import Complaint
+from rainpp.errors import RainError, SettingsError
+from rainpp.intervention import Intervention, InterventionTable
+from rainpp.types import ClassValue
+
+SortKey = Literal["score", "effect", "plausibility"]
+
+
+class Backing(Protocol):
+    """What a ranking can ask of the model and the database it came from."""
+
+    def coverage(self) -> float:
+        """Share of the complaint's gradient that the index captures."""
+        ...
+
+    def refined_effects(self, steps: int) -> np.ndarray:
+        """Effects (N,) after `steps` of conjugate gradients."""
+        ...
+
+
+# Block maxima are scanned to find a threshold: 1 100 of them for 600 000 scores.
+_BLOCK = 512
+
+
+def leading(scores: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the `count` largest scores, largest first, ties by position.
+
+    Never sorts everything: the count-th largest block maximum is a lower bound on the count-th
+    largest score, so only scores at or above it are candidates.
+    """
+    count = min(count, scores.size)
+    if count == 0:
+        return np.zeros(0, np.intp)
+    whole = scores.size // _BLOCK * _BLOCK
+    candidates = np.arange(scores.size)
+    if whole // _BLOCK >= count:
+        maxima = scores[:whole].reshape(-1, _BLOCK).max(axis=1)
+        threshold = np.partition(maxima, maxima.size - count)[maxima.size - count]
+        candidates = np.flatnonzero(scores >= threshold)
+    order = np.argsort(-scores[candidates], kind="stable")[:count]
+    return candidates[order]
+
+
+@dataclass
+class Ranking:
+    """Every intervention with its predicted effect on a complaint, best first in `top`.
+
+    Attributes
+    ----------
+    interventions : what each position of the arrays below stands for.
+    effects : (N,), predicted improvement of the cell in the units of the query if the intervention
+        is applied alone; positive helps. For several complaints, their weighted sum.
+    plausibility : (N,), 1 for a deletion, P(new label | x) for a relabel.
+    complaints : what was complained about; empty when ranked from a bare vector.
+    classes : SQL value of each class, for `detail`; class numbers when the database is unknown.
+    """
+
+    interventions: InterventionTable
+    effects: np.ndarray = field(repr=False)
+    plausibility: np.ndarray = field(repr=False)
+    complaints: tuple[Complaint, ...] = ()
+    classes: tuple[ClassValue, ...] | None = None
+    backing: Backing | None = field(default=None, repr=False)
+    refined_steps: int = 0
+    _scores: np.ndarray | None = field(default=None, init=False, repr=False)
+    _coverage: float | None = field(default=None, init=False, repr=False)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """effect x plausibility (N,), aligned with `interventions`."""
+        if self._scores is None:
+            self._scores = self.effects * self.plausibility
+        return self._scores
+
+    @property
+    def coverage(self) -> float:
+        """Share of the complaint's gradient that the index captures: ‖V∇q‖²/‖∇q‖², in [0, 1].
+
+        Computed on first use by one backward pass over the inference rows; NaN when the ranking
+        was made from a vector alone, without the model.
+        """
+        if self._coverage is None:
+            self._coverage = self.backing.coverage() if self.backing else float("nan")
+        return self._coverage
+
+    def top(
+        self, count: int = 20, *, by: SortKey = "score", repeat_rows: bool = False
+    ) -> pd.DataFrame:
+        """The best interventions, at most one per training row unless `repeat_rows`.
+
+        Returns
+        -------
+        DataFrame with train_id, intervention, detail (new label), score, effect (units of the
+        query), plausibility, cumulative_effect (sum of the effects so far).
+        """
+        positions = self._top_positions(count, by, repeat_rows=repeat_rows)
+        rows = self.interventions.rows(positions)
+        labels = self.interventions.new_labels(positions)
+        effects = self.effects[positions].astype(np.float64)
+        return pd.DataFrame(
+            {
+                "train_id": self.interventions.ids[rows],
+                "intervention": np.where(labels < 0, "delete", "relabel"),
+                "detail": pd.Series([self._detail(label) for label in labels], dtype=object),
+                "score": self.scores[positions].astype(np.float64),
+                "effect": effects,
+                "plausibility": self.plausibility[positions].astype(np.float64),
+                "cumulative_effect": np.cumsum(effects),
+            }
+        )
+
+    def best(self, count: int) -> list[Intervention]:
+        """The interventions of `top(count)`, one per row, as objects to apply."""
+        return [self.interventions[int(position)] for position in self.positions(count)]
+
+    def positions(self, count: int) -> np.ndarray:
+        """Positions in `interventions` of `best(count)`."""
+        return self._top_positions(count, "score", repeat_rows=False)
+
+    def row_scores(self) -> np.ndarray:
+        """Best score of each training row over its interventions (n,): AUC_R is measured on it."""
+        scores, table = self.scores, self.interventions
+        best = scores[: table.num_deletions] if table.num_deletions else None
+        if "relabel" in table.kinds:
+            relabels = scores[table.num_deletions :].reshape(table.num_rows, -1).max(axis=1)
+            best = relabels if best is None else np.maximum(best, relabels)
+        assert best is not None  # an index has at least one kind
+        return best
+
+    def refine(self, steps: int = 4) -> Ranking:
+        """Replace the effects by near-exact ones: `steps` of conjugate gradients, deflated by V.
+
+        Returns this ranking, changed in place.
+
+        Raises
+        ------
+        RainError : the model or the training set is not at hand.
+        """
+        if steps < 0:
+            raise SettingsError(f"`steps` is {steps}; it must be >= 0.")
+        if self.backing is None:
+            raise RainError(
+                "`refine` needs the model and the training set; this ranking was made from a "
+                "vector alone. Rank a complaint on a database that has both."
+            )
+        self.effects = self.backing.refined_effects(steps)
+        self._scores, self.refined_steps = None, steps
+        return self
+
+    def _detail(self, label: int) -> ClassValue | None:
+        if label < 0:
+            return None
+        return self.classes[label] if self.classes else int(label)
+
+    def _top_positions(self, count: int, by: SortKey, *, repeat_rows: bool) -> np.ndarray:
+        if count < 0:
+            raise SettingsError(f"`count` is {count}; it must be >= 0.")
+        columns = {"score": self.scores, "effect": self.effects, "plausibility": self.plausibility}
+        if by not in columns:
+            raise SettingsError(f"`by` is {by!r}; it must be one of {', '.join(columns)}.")
+        values = columns[by]
+        if repeat_rows:
+            return leading(values, count)
+        wanted = min(count, self.interventions.num_rows)
+        looked_at = 2 * wanted
+        while True:
+            positions = leading(values, looked_at)
+            rows = self.interventions.rows(positions)
+            first = np.sort(np.unique(rows, return_index=True)[1])
+            if first.size >= wanted or looked_at >= values.size:
+                return positions[first[:wanted]]
+            looked_at *= 4
+
+    def __len__(self) -> int:
+        return len(self.interventions)
+
+    def __repr__(self) -> str:
+        about = "; ".join(map(str, self.complaints)) or "a vector"
+        how = f"refined {self.refined_steps} steps" if self.refined_steps else "from the index"
+        return f"Ranking of {len(self):,} interventions for: {about} ({how})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(repr(self))}</p>" + self.top(10).to_html(index=False)
