@@ -193,6 +193,24 @@ def test_nnx_switches_by_name():
     assert net.training
 
 
+class UndecidedNnx(nnx.Module):
+    """Dropout that is told at every call, by a view, or not at all."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.dropout = nnx.Dropout(0.5, deterministic=None, rngs=rngs)
+        self.dense = nnx.Linear(3, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.dense(x))
+
+
+def test_nnx_dropout_without_a_default_is_off():
+    net = UndecidedNnx(nnx.Rngs(0))
+    apply, params = split_flax(net)
+    assert_array_equal(apply(params, ROWS), net.dense(ROWS))
+    assert net.dropout.deterministic is None
+
+
 class AlwaysTraining(linen.Module):
     """No way to switch dropout off."""
 
