@@ -155,7 +155,7 @@ def _read_array(path: Path, name: str, entry: dict[str, Any], *, verify: bool) -
         )
     if verify and _hash_file(file) != entry["sha256"]:
         raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
     if array.dtype.str != entry["dtype"] or list(array.shape) != entry["shape"]:
         raise ArtifactError(f"`{file}` does not hold the {name} the manifest describes. {_AGAIN}")
     return array

@@ -1,0 +1,326 @@
+"""The online stage as a user meets it: connect, register a model, ask in SQL, complain, rank."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import jax.numpy as jnp
+import numpy as np
+
+from rainpp.errors import ArtifactError, DataError, ModelError, QueryError
+from rainpp.fingerprint import fingerprint
+from rainpp.index.artifact import Index
+from rainpp.inference import (
+    Encode,
+    InferenceTable,
+    RegisteredModel,
+    check_classes,
+    check_probabilities,
+    predict_table,
+    quoted,
+    read_rowids,
+    table_content,
+)
+from rainpp.lanczos.projection import project_inference
+from rainpp.model import Model
+from rainpp.ranking import Ranking
+from rainpp.relax.plan import Slot, make_plan
+from rainpp.result import BoundComplaint, Result, Setting, rank_together
+from rainpp.training_set import TrainingSet
+from rainpp.types import ClassValue, PredictionTable, PyTree
+
+_MEMORY = ":memory:"
+
+
+def connect(
+    database: str | Path | duckdb.DuckDBPyConnection = _MEMORY, *, read_only: bool = True
+) -> Database:
+    """Open a DuckDB file for querying, or use a connection that is already open.
+
+    Parameters
+    ----------
+    database : path of an existing DuckDB file, ":memory:", or an open connection, which stays
+        the caller's to close.
+    read_only : open a file without the right to change it. A file this process already has open
+        for writing is shared as it is.
+
+    Raises
+    ------
+    DataError : there is no such file, or it is not a DuckDB database.
+    """
+    if isinstance(database, duckdb.DuckDBPyConnection):
+        return Database(database, owned=False)
+    if str(database) == _MEMORY:
+        return Database(duckdb.connect(_MEMORY), owned=True)
+    path = Path(database)
+    if not path.is_file():
+        raise DataError(f"there is no database file `{path}`; check the path.")
+    return Database(_open(path, read_only=read_only), owned=True)
+
+
+def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path), read_only=read_only)
+    except duckdb.ConnectionException:
+        # The same process holds it open for writing: DuckDB allows only the same mode again.
+        return duckdb.connect(str(path), read_only=not read_only)
+    except duckdb.Error as problem:
+        first = " ".join(str(problem).split())
+        raise DataError(f"cannot open `{path}` as a DuckDB database: {first}") from None
+
+
+class Database:
+    """A DuckDB database in which models can be called from SQL and answers complained about."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, owned: bool) -> None:
+        self.connection = connection
+        self._owned = owned
+        self._models: dict[str, RegisteredModel] = {}
+        self._tables: dict[tuple[str, str], list[InferenceTable]] = {}
+
+    def register_model(
+        self,
+        name: str,
+        model: Model,
+        index: Index | None = None,
+        *,
+        encode: Encode | None = None,
+        classes: Sequence[ClassValue] | None = None,
+        data: tuple[PyTree, Any] | None = None,
+    ) -> None:
+        """Let SQL call a model by `name`; it is run by JAX once per row, never by DuckDB.
+
+        Parameters
+        ----------
+        index : its index; without one queries and gradients work, rankings do not.
+        encode : (one NumPy array per SQL argument) -> model inputs, row by row. By default an
+            array column is passed as it is, and scalar columns side by side.
+        classes : the SQL value of each output column; 0 .. R-1 by default.
+        data : (inputs, labels) of the training set, when the index was loaded from disk and
+            `refine` or `verify` is wanted.
+
+        Raises
+        ------
+        ArtifactError : the index was built for other weights or other data.
+        ModelError : a regression model, or a name SQL already uses for a function.
+        """
+        self._check_name(name)
+        if model.task == "regression":
+            raise ModelError(
+                f"`{name}` is a regression model (squared_error); this version relaxes queries "
+                "over class predictions only. index.rank(vector) works for any model."
+            )
+        if index is not None:
+            index.check_model(model)
+            index = index if data is None else _attach(index, model, data)
+        elif data is not None:
+            raise ModelError("`data` is given without `index`; run rainpp.precompute first.")
+        values = check_classes(classes, _num_classes(model, index, classes))
+        self._models[name.lower()] = RegisteredModel(name, values, model, index, encode)
+        self._forget(name)
+
+    def register_predictions(
+        self,
+        name: str,
+        *,
+        table: str,
+        probabilities: Any,
+        classes: Sequence[ClassValue] | None = None,
+    ) -> None:
+        """Let SQL call a model of which only the probabilities for one table are known.
+
+        Queries, complaints and gradients work; ranking needs `register_model`.
+
+        Parameters
+        ----------
+        probabilities : (V, R), row order = the table's rowid order, rows summing to 1.
+
+        Raises
+        ------
+        ShapeError, DataError : they do not fit the table, or are not probabilities.
+        """
+        self._check_name(name)
+        rowids = read_rowids(self.connection, table)
+        values = check_probabilities(probabilities, num_rows=rowids.size, table=table)
+        known = check_classes(classes, values.shape[1])
+        predictions = PredictionTable(name, table, None, rowids, values, known)
+        content = table_content(self.connection, table, None)
+        self._models[name.lower()] = RegisteredModel(name, known)
+        self._tables[_key(name, table)] = [InferenceTable(predictions, content)]
+
+    def materialize(self, name: str, *, table: str, args: Sequence[str]) -> None:
+        """Predict a table now and keep the projections, so that complaints need no model.
+
+        They are stored in the index (on disk if it has a path); materialising an unchanged table
+        again only opens them.
+
+        Raises
+        ------
+        QueryError : no such model, table or column.
+        DataError : NULL in an argument.
+        """
+        registered = self._find(name)
+        if registered.model is None or registered.index is None:
+            raise ModelError(f"`{name}` has no index to store projections in.")
+        arguments = tuple(args)
+        found = predict_table(self.connection, registered, table=table, arguments=arguments)
+        if found.inputs is None:
+            raise DataError(f"`{table}` has no rows to materialise.")
+        label = _label(name, table, arguments)
+        stored = _stored_projections(registered.index, label, found)
+        if stored is None:
+            registered = self._store(registered, label, found)
+            assert registered.index is not None  # `_store` gives it one
+            stored = registered.index.arrays[f"{label}-projections"]
+        self._tables[_key(name, table)] = [replace(found, projections=stored)]
+
+    def sql(self, query: str, *, mode: str = "exact") -> Result:
+        """Run a query over predictions.
+
+        Parameters
+        ----------
+        query : one SELECT that calls registered models.
+        mode : "exact" (expectation under independent predictions) or "rain" (product rules).
+
+        Raises
+        ------
+        QueryError : it does not parse, or names what is not there.
+        UnsupportedQueryError : no relaxation is known; the message quotes the fragment.
+        """
+        if mode not in ("exact", "rain"):
+            raise QueryError(f"`mode` is {mode!r}; it must be 'exact' or 'rain'.")
+        functions = {item.name: item.classes for item in self._models.values()}
+        plan = make_plan(query, self.connection, functions)
+        tables = {slot: self._inference_table(slot) for slot in plan.slots}
+        models = {item.name: item for item in self._models.values()}
+        setting = Setting(self.connection, plan, mode, tables, models)
+        return Result(setting, setting.evaluate())
+
+    def rank(
+        self, complaints: Sequence[BoundComplaint], weights: Sequence[float] | None = None
+    ) -> Ranking:
+        """One ranking for several complaints; see `rainpp.result.rank_together` for weights."""
+        return rank_together(list(complaints), weights)
+
+    def close(self) -> None:
+        """Close the connection if this object opened it."""
+        if self._owned:
+            self.connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        names = ", ".join(item.name for item in self._models.values()) or "no models"
+        return f"Database({names})"
+
+    def _check_name(self, name: str) -> None:
+        if not name.isidentifier():
+            raise ModelError(f"`name` is {name!r}; it must be a plain SQL identifier.")
+        query = "SELECT count(*) FROM duckdb_functions() WHERE lower(function_name) = lower($1)"
+        if self.connection.execute(query, [name]).fetchall()[0][0]:
+            raise ModelError(f"`name` is {name!r}, which SQL already uses; choose another.")
+
+    def _find(self, name: str) -> RegisteredModel:
+        if name.lower() not in self._models:
+            raise QueryError(f"no model `{name}` is registered; registered: {self!r}.")
+        return self._models[name.lower()]
+
+    def _forget(self, name: str) -> None:
+        self._tables = {key: kept for key, kept in self._tables.items() if key[0] != name.lower()}
+
+    def _inference_table(self, slot: Slot) -> InferenceTable:
+        known = self._tables.setdefault(_key(slot.model, slot.table), [])
+        for item in known:
+            arguments = item.predictions.arguments
+            if arguments is None or slot.arguments is None or arguments == slot.arguments:
+                if item.content == table_content(self.connection, slot.table, arguments):
+                    return item
+                if item.projections is not None or arguments is None:
+                    raise ArtifactError(_stale(slot, item))
+                known.remove(item)
+                break
+        return self._predict(slot)
+
+    def _predict(self, slot: Slot) -> InferenceTable:
+        registered = self._find(slot.model)
+        if registered.model is None:
+            raise QueryError(
+                f"`{slot.model}` has probabilities for another table only, not for `{slot.table}`. "
+                "Call register_predictions for it, or register_model."
+            )
+        arguments = slot.arguments or tuple(_columns(self.connection, slot.table))
+        found = predict_table(self.connection, registered, table=slot.table, arguments=arguments)
+        self._tables[_key(slot.model, slot.table)].append(found)
+        return found
+
+    def _store(
+        self, registered: RegisteredModel, label: str, found: InferenceTable
+    ) -> RegisteredModel:
+        model, index = registered.model, registered.index
+        assert model is not None  # checked by `materialize`
+        assert index is not None
+        _, projections = project_inference(model, found.inputs, jnp.asarray(index.eigenvectors))
+        entry = {"table": found.predictions.table, "inputs": fingerprint(found.inputs)}
+        notes = {"inference": {**index.manifest["inference"], label: entry}}
+        arrays = {
+            f"{label}-projections": projections,
+            f"{label}-probabilities": found.predictions.probabilities,
+            f"{label}-rowids": found.predictions.rowids,
+        }
+        grown = replace(registered, index=index.with_arrays(arrays, notes))
+        self._models[registered.name.lower()] = grown
+        return grown
+
+
+def _attach(index: Index, model: Model, data: tuple[PyTree, Any]) -> Index:
+    inputs, labels = data
+    training = TrainingSet.checked(model, inputs, labels, ids=index.arrays["train_ids"])
+    return index.with_training(training)
+
+
+def _num_classes(model: Model, index: Index | None, classes: Sequence[ClassValue] | None) -> int:
+    if index is not None:
+        return int(index.manifest["num_classes"])
+    if model.task == "binary":
+        return 2
+    if classes is None:
+        raise ModelError("without an index, `classes` must name the SQL value of every output.")
+    return len(classes)
+
+
+def _key(name: str, table: str) -> tuple[str, str]:
+    return name.lower(), table.lower()
+
+
+def _label(name: str, table: str, arguments: tuple[str, ...]) -> str:
+    """A file-safe name for one (model, table, arguments)."""
+    text = "\0".join([name.lower(), table.lower(), *arguments])
+    return "inference-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _stored_projections(index: Index, label: str, found: InferenceTable) -> np.ndarray | None:
+    entry = index.manifest["inference"].get(label)
+    if entry is None or entry["inputs"] != fingerprint(found.inputs):
+        return None
+    return index.arrays[f"{label}-projections"]
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    return [row[0] for row in connection.execute(f"DESCRIBE {quoted(table)}").fetchall()]
+
+
+def _stale(slot: Slot, item: InferenceTable) -> str:
+    call = "materialize" if item.projections is not None else "register_predictions"
+    return (
+        f"table `{slot.table}` has changed since {call}('{slot.model}', ...): rows were added, "
+        f"removed or edited. Call {call} again."
+    )

@@ -1,0 +1,261 @@
+"""Predictions for the rows of a database table: read once, predicted once, projected once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import jax
+import numpy as np
+import pyarrow as pa
+
+from rainpp.errors import DataError, ModelError, QueryError, ShapeError
+from rainpp.index.artifact import Index
+from rainpp.model import Model, check_inputs
+from rainpp.types import ClassValue, PredictionTable, PyTree
+
+Encode = Callable[..., PyTree]
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model under the name SQL calls it by; bare probabilities have no `model` or `index`."""
+
+    name: str
+    classes: tuple[ClassValue, ...]
+    model: Model | None = None
+    index: Index | None = None
+    encode: Encode | None = None
+
+
+@dataclass(frozen=True)
+class InferenceTable:
+    """One table seen through one model.
+
+    Attributes
+    ----------
+    predictions : class probabilities by rowid.
+    content : fingerprint of the columns the model reads; a change makes all of this stale.
+    inputs : what the model was given (V rows); None when only probabilities are known, or V = 0.
+    projections : (V, R, k) derivatives of the probabilities along the eigenvectors, when
+        materialised.
+    """
+
+    predictions: PredictionTable
+    content: str
+    inputs: PyTree | None = field(default=None, repr=False)
+    projections: np.ndarray | None = field(default=None, repr=False)
+
+
+def quoted(name: str) -> str:
+    """`name` (dots separate catalog, schema and table) as SQL identifiers."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def check_classes(classes: Any, count: int) -> tuple[ClassValue, ...]:
+    """SQL values of the output columns; 0 .. count-1 when not given.
+
+    Raises
+    ------
+    ShapeError : not one value per output column.
+    DataError : a value twice, or one that SQL cannot compare.
+    """
+    if classes is None:
+        return tuple(range(count))
+    values = tuple(item.item() if isinstance(item, np.generic) else item for item in classes)
+    if len(values) != count:
+        raise ShapeError(
+            f"`classes` names {len(values)} values but the model has {count} output classes; "
+            "name one SQL value per class, in the order of the outputs."
+        )
+    if len(set(values)) < len(values):
+        raise DataError(f"`classes` is {list(values)}; every class needs its own value.")
+    kinds = {type(value) for value in values}
+    if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
+        raise DataError(f"`classes` is {list(values)}; use strings, or numbers, not a mixture.")
+    return values
+
+
+def table_content(
+    con: duckdb.DuckDBPyConnection, table: str, arguments: tuple[str, ...] | None
+) -> str:
+    """A hash that changes when a row is added, removed or moved, or a model argument changes.
+
+    Measured: 23 ms for 10 000 images of 784 floats, 1 ms for scalar columns.
+    """
+    columns = ", ".join(["rowid", *(quoted_column(name) for name in arguments or ())])
+    query = f"SELECT count(*), max(rowid), bit_xor(hash({columns})) FROM {quoted(table)}"
+    return "-".join(str(part) for part in _fetch_row(con, query, table))
+
+
+def quoted_column(name: str) -> str:
+    """A column name as a SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def read_rowids(con: duckdb.DuckDBPyConnection, table: str) -> np.ndarray:
+    """Row ids of a base table, ascending."""
+    query = f"SELECT rowid FROM {quoted(table)} ORDER BY rowid"
+    try:
+        return con.sql(query).to_arrow_table().column(0).to_numpy()
+    except duckdb.Error as problem:
+        raise QueryError(_one_line(problem)) from None
+
+
+def predict_table(
+    con: duckdb.DuckDBPyConnection,
+    registered: RegisteredModel,
+    *,
+    table: str,
+    arguments: tuple[str, ...],
+) -> InferenceTable:
+    """Read the argument columns, run the model once per row, and keep inputs and probabilities.
+
+    Raises
+    ------
+    QueryError : the table has no such column.
+    DataError : NULL in a model argument, or no rows.
+    ModelError : the model cannot read what `encode` returns, or its width is not len(classes).
+    """
+    assert registered.model is not None  # bare probabilities never come here
+    content = table_content(con, table, arguments)
+    rowids, columns = _read_columns(con, table, arguments)
+    if rowids.size == 0:
+        inputs, probabilities = None, np.zeros((0, len(registered.classes)))
+    else:
+        inputs = _encode(registered, columns, rowids.size, table)
+        probabilities = registered.model.probabilities(inputs)
+    _check_width(registered, probabilities)
+    predictions = PredictionTable(
+        registered.name, table, arguments, rowids, probabilities, registered.classes
+    )
+    return InferenceTable(predictions, content, inputs)
+
+
+def _check_width(registered: RegisteredModel, probabilities: np.ndarray) -> None:
+    """Refuse probabilities (V, R) whose R is not the number of classes."""
+    if probabilities.shape[1] != len(registered.classes):
+        raise ModelError(
+            f"`{registered.name}` returns {probabilities.shape[1]} classes per row but "
+            f"{len(registered.classes)} are registered: {list(registered.classes)}."
+        )
+
+
+def check_probabilities(probabilities: Any, *, num_rows: int, table: str) -> np.ndarray:
+    """Probabilities (V, R) given by the user, as float64.
+
+    Raises
+    ------
+    ShapeError : not two-dimensional, or V is not the number of rows of the table.
+    DataError : NaN, negative, or rows that do not sum to 1 within 1e-3.
+    """
+    values = np.asarray(probabilities, np.float64)
+    if values.ndim != 2 or values.shape[0] != num_rows or values.shape[1] < 2:
+        raise ShapeError(
+            f"`probabilities` has shape {values.shape}; table `{table}` has {num_rows} rows, so "
+            f"({num_rows}, R) with R >= 2 is needed, in rowid order."
+        )
+    bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1)
+    bad |= np.abs(values.sum(axis=1) - 1) > 1e-3
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"`probabilities` row {row} is {np.array2string(values[row], precision=4)}; every row "
+            f"must be >= 0 and sum to 1 ({int(bad.sum())} rows are not)."
+        )
+    return values
+
+
+def _read_columns(
+    con: duckdb.DuckDBPyConnection, table: str, arguments: tuple[str, ...]
+) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+    names = ", ".join(quoted_column(name) for name in arguments)
+    query = f"SELECT rowid, {names} FROM {quoted(table)} ORDER BY rowid"
+    try:
+        rows = con.sql(query).to_arrow_table()
+    except duckdb.Error as problem:
+        raise QueryError(_one_line(problem)) from None
+    columns: dict[str, np.ndarray] = {}
+    for position, name in enumerate(arguments, start=1):
+        column = rows.column(position)
+        if column.null_count:
+            raise DataError(
+                f"`{table}.{name}` is NULL in {column.null_count} rows; a model argument must have "
+                "a value in every row. Fill or delete those rows."
+            )
+        columns[name] = _to_numpy(column.combine_chunks(), f"{table}.{name}")
+    return rows.column(0).to_numpy(), columns
+
+
+def _to_numpy(array: Any, name: str) -> np.ndarray:
+    """Numbers as (V,), arrays and lists of equal length as (V, ...), text and blobs as objects."""
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        inner = _to_numpy(array.flatten(), name)
+        return inner.reshape(len(array), kind.list_size, *inner.shape[1:])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        lengths = np.unique(array.value_lengths().to_numpy(zero_copy_only=False))
+        if lengths.size > 1:
+            raise DataError(
+                f"`{name}` holds lists of different lengths ({lengths[0]} to {lengths[-1]}); "
+                "pad them, or pass encode= that does."
+            )
+        inner = _to_numpy(array.flatten(), name)
+        return inner.reshape(len(array), -1, *inner.shape[1:])
+    if array.null_count:
+        raise DataError(f"`{name}` has NULL inside its arrays; fill them first.")
+    if pa.types.is_decimal(kind):
+        array = array.cast(pa.float64())
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _encode(
+    registered: RegisteredModel, columns: Mapping[str, np.ndarray], num_rows: int, table: str
+) -> PyTree:
+    if registered.encode is not None:
+        inputs = registered.encode(*columns.values())
+    else:
+        inputs = _default_inputs(registered, columns, table)
+    if check_inputs(inputs) != num_rows:
+        raise ShapeError(
+            f"`encode` returned {np.shape(jax.tree.leaves(inputs)[0])[0]} rows for the {num_rows} "
+            f"rows of `{table}`; it must keep one model input per table row."
+        )
+    return inputs
+
+
+def _default_inputs(
+    registered: RegisteredModel, columns: Mapping[str, np.ndarray], table: str
+) -> np.ndarray:
+    """One array column as it is; scalar numeric columns side by side (V, number of arguments)."""
+    assert registered.model is not None
+    arrays = list(columns.values())
+    dtype = np.dtype(registered.model.theta.dtype)
+    if any(array.dtype.kind not in "iufb" for array in arrays):
+        names = [name for name, array in columns.items() if array.dtype.kind not in "iufb"]
+        raise DataError(
+            f"`{table}.{names[0]}` is not numeric; pass encode= to register_model('"
+            f"{registered.name}', ...), a function from the argument columns to model inputs."
+        )
+    if len(arrays) == 1 and arrays[0].ndim > 1:
+        array = arrays[0]
+        return array.astype(dtype) if array.dtype.kind == "f" else array
+    if any(array.ndim > 1 for array in arrays):
+        raise DataError(
+            f"`{registered.name}` has array and scalar arguments; pass encode= to combine them."
+        )
+    return np.stack(arrays, axis=-1).astype(dtype)
+
+
+def _fetch_row(con: duckdb.DuckDBPyConnection, query: str, table: str) -> tuple[Any, ...]:
+    try:
+        rows = con.execute(query).fetchall()
+    except duckdb.Error as problem:
+        raise QueryError(f"cannot read `{table}`: {_one_line(problem)}") from None
+    return rows[0]
+
+
+def _one_line(problem: Exception) -> str:
+    return " ".join(str(problem).split())

@@ -1,0 +1,182 @@
+"""Proof by retraining: apply the top interventions, train again, ask the same question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rainpp.complaint import Complaint
+from rainpp.errors import DataError, ModelError, RainError, SettingsError
+from rainpp.intervention import Intervention
+from rainpp.model import Model
+from rainpp.ranking import Ranking
+from rainpp.result import RetrainableBacking
+from rainpp.training_set import TrainingSet
+from rainpp.types import PyTree
+
+Fit = Callable[[PyTree, np.ndarray], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One complained-about cell before and after the fix.
+
+    `predicted` is what the influence estimate promised for the relaxed cell; compare it with
+    `after_relaxed`. `after` is NaN when the row is no longer in the answer.
+    """
+
+    complaint: Complaint
+    before: float
+    before_relaxed: float
+    predicted: float
+    after: float
+    after_relaxed: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the complaint holds now; for a direction, whether the cell moved that way."""
+        if math.isnan(self.after):
+            return False
+        if self.complaint.want.target is None:
+            return (self.after - self.before) * self.complaint.direction > 0
+        return self.complaint.want.direction(self.after) == 0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What retraining with the fix did to every complaint."""
+
+    outcomes: tuple[Outcome, ...]
+    applied: tuple[Intervention, ...] = field(repr=False)
+    model: Model = field(repr=False)
+
+    @property
+    def before(self) -> float:
+        """Hard value of the first complaint's cell before the fix."""
+        return self.outcomes[0].before
+
+    @property
+    def predicted(self) -> float:
+        """Relaxed value the fix was predicted to give it."""
+        return self.outcomes[0].predicted
+
+    @property
+    def after(self) -> float:
+        """Hard value after retraining."""
+        return self.outcomes[0].after
+
+    def frame(self) -> pd.DataFrame:
+        """One row per complaint: cell, before, predicted, after (hard and relaxed), resolved."""
+        return pd.DataFrame(
+            {
+                "complaint": [str(item.complaint) for item in self.outcomes],
+                "before": [item.before for item in self.outcomes],
+                "before_relaxed": [item.before_relaxed for item in self.outcomes],
+                "predicted_relaxed": [item.predicted for item in self.outcomes],
+                "after": [item.after for item in self.outcomes],
+                "after_relaxed": [item.after_relaxed for item in self.outcomes],
+                "resolved": [item.resolved for item in self.outcomes],
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"{len(self.applied)} interventions applied\n{self.frame().to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        note = f"<p>{len(self.applied)} interventions applied</p>"
+        return note + self.frame().to_html(index=False)
+
+
+def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
+    """Apply the top interventions, retrain, rerun the query, and compare with the prediction.
+
+    Parameters
+    ----------
+    fit : (inputs, labels) -> params, or a Model; the training that made the model, on these rows.
+    top : how many interventions to apply, at most one per training row.
+
+    Raises
+    ------
+    RainError : the ranking has no database behind it, or the training rows are not at hand.
+    SettingsError : `top` is not at least 1.
+    ModelError : `fit` returns parameters of another structure.
+    """
+    backing = ranking.backing
+    if not isinstance(backing, RetrainableBacking):
+        raise RainError("`verify` needs a ranking made from complaints on a database.")
+    if top < 1:
+        raise SettingsError(f"`top` is {top}; at least one intervention must be applied.")
+    positions = ranking.positions(top)
+    changes = _predicted_changes(ranking, backing, positions)
+    applied = ranking.best(top)
+    repaired = apply_interventions(backing.training, applied)
+    model = _retrain(fit, repaired, backing.model)
+    outcomes = [
+        _outcome(bound, change, model)
+        for bound, change in zip(backing.complaints, changes, strict=True)
+    ]
+    return Verification(tuple(outcomes), tuple(applied), model)
+
+
+def apply_interventions(
+    training: TrainingSet, interventions: Sequence[Intervention]
+) -> TrainingSet:
+    """A new training set with the interventions applied; the given one is not touched.
+
+    Raises
+    ------
+    SettingsError : two interventions on one row.
+    DataError : nothing would be left to train on.
+    """
+    rows = [item.row for item in interventions]
+    if len(set(rows)) < len(rows):
+        raise SettingsError("two interventions on the same training row; apply one of them.")
+    labels = training.labels.copy()
+    keep = np.ones(training.num_rows, bool)
+    for item in interventions:
+        if item.kind == "delete":
+            keep[item.row] = False
+        else:
+            labels[item.row] = item.detail
+    if not keep.any():
+        raise DataError("the interventions delete every training row.")
+    relabelled = TrainingSet(training.inputs, labels, training.ids)
+    return relabelled.take(np.flatnonzero(keep))
+
+
+def _predicted_changes(
+    ranking: Ranking, backing: RetrainableBacking, positions: np.ndarray
+) -> list[float]:
+    """Refined effects when there are any; they exist for the combined complaint only."""
+    if ranking.refined_steps and len(backing.complaints) == 1:
+        direction = backing.complaints[0].complaint.direction
+        return [direction * float(ranking.effects[positions].sum())]
+    return backing.changes(positions)
+
+
+def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
+    fitted = fit(training.inputs, training.labels)
+    if isinstance(fitted, Model):
+        return fitted
+    if fitted is None:
+        raise ModelError("`fit` returned None; it must return the parameters, or a rainpp.Model.")
+    return model.with_params(fitted)
+
+
+def _outcome(bound: Any, change: float, model: Model) -> Outcome:
+    complaint = bound.complaint
+    setting = bound.result.setting.with_model(bound.registered.name, model)
+    hard, relaxed = setting.evaluate().at(complaint.cell.key, complaint.cell.column)
+    return Outcome(
+        complaint=complaint,
+        before=complaint.hard,
+        before_relaxed=complaint.relaxed,
+        predicted=complaint.relaxed + change,
+        after=hard,
+        after_relaxed=relaxed,
+    )
