@@ -30,7 +30,7 @@ class RegisteredModel:
     encode: Encode | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InferenceTable:
     """One table seen through one model.
 

@@ -18,7 +18,7 @@ from rainpp.loss import Loss, RowLoss, find_loss
 from rainpp.types import ApplyFunction, PyTree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A trained model as rainpp sees it: a function of a flat parameter vector.
 

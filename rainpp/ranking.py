@@ -51,7 +51,7 @@ def leading(scores: np.ndarray, count: int) -> np.ndarray:
     return candidates[order]
 
 
-@dataclass
+@dataclass(eq=False)
 class Ranking:
     """Every intervention with its predicted effect on a complaint, best first in `top`.
 

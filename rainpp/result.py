@@ -30,7 +30,7 @@ from rainpp.training_set import TrainingSet
 Gradient = dict[tuple[str, str], np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """What a query ran against; enough to run it again with a retrained model."""
 
@@ -61,7 +61,7 @@ def _repredict(table: InferenceTable, model: Model) -> InferenceTable:
     return InferenceTable(predictions, table.content, table.inputs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """The answer of a query over predictions, hard and relaxed."""
 
@@ -128,7 +128,7 @@ class Result:
         return self.answer.frame.to_html(max_rows=20) + f"<p>{escape(self.method)}</p>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoundComplaint:
     """A complaint together with the result it is about: it can be ranked."""
 
@@ -243,7 +243,8 @@ def rank_together(
     if not complaints:
         raise ComplaintError("`complaints` is empty; there is nothing to rank for.")
     first = complaints[0]
-    if any(other.index is not first.index for other in complaints):
+    prints = {item.index.manifest["model_fingerprint"] for item in complaints}
+    if len(prints) > 1 or len({item.index.k for item in complaints}) > 1:
         names = sorted({other.registered.name for other in complaints})
         raise ComplaintError(f"the complaints belong to different models: {names}.")
     vectors = np.stack([complaint.vector() for complaint in complaints])
@@ -272,7 +273,7 @@ def _check_weights(weights: Sequence[float], count: int) -> np.ndarray:
     return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RetrainableBacking:
     """Model, training set and query behind a ranking: coverage, refinement, retraining."""
 

@@ -16,7 +16,7 @@ from rainpp.model import Model, check_inputs, shapes_of
 from rainpp.types import PyTree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingSet:
     """n training rows: inputs, labels and the ids a user knows them by, aligned by row."""
 

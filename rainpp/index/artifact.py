@@ -21,7 +21,7 @@ from rainpp.training_set import TrainingSet
 from rainpp.types import ClassValue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
     """What the offline stage leaves behind; arrays are memory-mapped when it came from disk.
 

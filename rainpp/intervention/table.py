@@ -31,7 +31,7 @@ def kind_names(interventions: Sequence[Delete | Relabel]) -> tuple[str, ...]:
     return tuple(name for name in KINDS if name in names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InterventionTable(Sequence[Intervention]):
     """Interventions in index order: n deletions, then R − 1 relabels of row 0, of row 1, ...
 

@@ -52,7 +52,7 @@ def _fold(rows: np.ndarray, padding: int, size: int) -> jax.Array:
     return jnp.asarray(rows.reshape(-1, size, *rows.shape[1:]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curvature:
     """The Hessian of J at θ*, as products with vectors; the matrix is never formed.
 
