@@ -42,12 +42,15 @@ class Model:
     loss: str | RowLoss = "cross_entropy"
     l2: float = 0.0
     _loss: Loss = field(init=False, repr=False)
+    _flat: tuple[jax.Array, Callable[[jax.Array], PyTree]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_loss", find_loss(self.loss))
         if not np.isfinite(self.l2) or self.l2 < 0:
             raise ModelError(f"`l2` is {self.l2}; it must be a finite number >= 0.")
         _check_params(self.params)
+        # Now and not on first use: a value made inside a user's jit would leak its tracer.
+        object.__setattr__(self, "_flat", ravel_pytree(self.params))
 
     def __repr__(self) -> str:
         return f"Model({self.num_params:,} parameters, loss={self._loss.name}, l2={self.l2:g})"
@@ -68,10 +71,6 @@ class Model:
 
         apply, params = split_flax(module, variables)
         return Model(apply, params, loss=loss, l2=l2)
-
-    @cached_property
-    def _flat(self) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
-        return ravel_pytree(self.params)
 
     @property
     def task(self) -> str:
