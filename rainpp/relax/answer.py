@@ -1,0 +1,218 @@
+"""A query's plain answer beside its relaxed one, and how each cell moves with the predictions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
+from rainpp.relax.lookup import find_row
+from rainpp.relax.plan import Plan, Slot
+from rainpp.relax.query import Cell
+from rainpp.relax.relaxed import Place, Sums, Values, as_mapping
+from rainpp.relax.rowsums import Gradient, Predictions
+from rainpp.types import PredictionTable
+
+Array = NDArray[np.float64]
+
+
+class Answer:
+    """The hard answer, the relaxed answer, and gradients; make one with `evaluate`.
+
+    Attributes
+    ----------
+    frame : the plain answer, as DuckDB gives it with the winning classes as predictions.
+    method : how the relaxed values were obtained.
+    """
+
+    def __init__(self, plan: Plan, sums: Sums, hard: tuple[pd.DataFrame, pa.Table]) -> None:
+        self._plan, self._values, self._sums = plan, Values(sums), sums
+        self.frame, self._table = hard
+        self._values.check()
+        self._keys = self._read_keys()
+        self._places = [self._found(key) for key in self._keys]
+        self.method = self._describe()
+
+    @functools.cached_property
+    def relaxed(self) -> pd.DataFrame:
+        """The answer with relaxed aggregates and `_exists`, the probability that the row is there.
+
+        A SUM is NaN only if no row could contribute to it; an AVG is conditional on having rows.
+        """
+        frame = self.frame.copy()
+        columns = [frame.iloc[:, position] for position in range(frame.shape[1])]
+        for cell in self._plan.query.cells:
+            values = [self._values.cell(cell, place) for place in self._places]
+            columns[cell.position] = pd.Series(np.asarray(values, float), index=frame.index)
+        grouped = bool(self._plan.query.keys)
+        exists = [self._values.existence(p) if grouped else 1.0 for p in self._places]
+        columns.append(pd.Series(np.asarray(exists, float), index=frame.index))
+        out = pd.concat(columns, axis=1)
+        out.columns = pd.Index([*frame.columns, "_exists"])
+        return out
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the aggregate columns: those one can complain about."""
+        return tuple(str(self.frame.columns[cell.position]) for cell in self._plan.query.cells)
+
+    def find_row(self, row: int | None = None, where: Mapping[str, object] | None = None) -> int:
+        """Position of one answer row, by number or by column values.
+
+        Raises
+        ------
+        ComplaintError : it names no row, or several, or nothing although there are several rows.
+        """
+        return find_row(self.frame, row, where)
+
+    def cell(self, row: int, column: str) -> tuple[float, float]:
+        """(hard, relaxed) value of a cell; a hard NULL is NaN."""
+        cell, place = self._cell(column), self._places[find_row(self.frame, row, None)]
+        hard = self._table.column(cell.position)[row].as_py()
+        return (float("nan") if hard is None else float(hard)), self._values.cell(cell, place)
+
+    def gradient(self, row: int, column: str) -> dict[tuple[str, str], Array]:
+        """D relaxed cell / d probabilities: (V, R) for every (model, table)."""
+        cell, place = self._cell(column), self._places[find_row(self.frame, row, None)]
+        gradient = Gradient.zeros(self._sums.predictions)
+        self._values.add_gradient(cell, place, gradient)
+        return as_mapping(gradient, self._sums.predictions)
+
+    def key(self, row: int) -> dict[str, object]:
+        """Values of the GROUP BY expressions of a row, by output name, else by their SQL."""
+        values = self._keys[find_row(self.frame, row, None)]
+        return dict(zip(self._key_names(), values, strict=True))
+
+    def at(self, key: Mapping[str, object], column: str) -> tuple[float, float]:
+        """(hard, relaxed) for a key that `key` gave, here or in another answer of the same plan.
+
+        Hard is NaN if the group is not in the hard answer; relaxed is NaN if it could not be.
+        """
+        names = self._key_names()
+        if set(names) != set(key):
+            raise ComplaintError(f"a row of this answer is named by {names}; got {list(key)}.")
+        cell = self._cell(column)
+        place = self._sums.place(tuple(key[name] for name in names))
+        if place is None:
+            return float("nan"), float("nan")
+        if place in self._places:
+            return self.cell(self._places.index(place), column)
+        return float("nan"), self._values.cell(cell, place)
+
+    def existence_gradient(self, row: int) -> tuple[float, dict[tuple[str, str], Array]]:
+        """Probability that a row is in the answer, and its derivative.
+
+        Raises
+        ------
+        UnsupportedQueryError : joined rows share predictions, so only the value is known.
+        """
+        place = self._places[find_row(self.frame, row, None)]
+        gradient = Gradient.zeros(self._sums.predictions)
+        if not self._plan.query.keys:
+            return 1.0, as_mapping(gradient, self._sums.predictions)
+        if not self._sums.independent:
+            raise UnsupportedQueryError(
+                self._plan.sql.strip(),
+                why="joined rows share predictions, so existence has no exact gradient yet",
+                instead="Complain about an aggregate of the row",
+            )
+        value = self._values.existence(place, gradient)
+        return value, as_mapping(gradient, self._sums.predictions)
+
+    def _cell(self, column: str) -> Cell:
+        found = [c for c in self._plan.query.cells if self.frame.columns[c.position] == column]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ComplaintError(f"{len(found)} columns are called {column!r}; name them with AS.")
+        listed = ", ".join(self.columns)
+        if column in self.frame.columns:
+            raise ComplaintError(f"{column!r} is a group key; the aggregate columns are: {listed}.")
+        raise ComplaintError(f"there is no column {column!r}; the aggregate columns are: {listed}.")
+
+    def _key_names(self) -> list[str]:
+        return [
+            key.scalar.shown if key.position is None else str(self.frame.columns[key.position])
+            for key in self._plan.query.keys
+        ]
+
+    def _read_keys(self) -> list[tuple[object, ...]]:
+        hidden = iter(range(self.frame.shape[1], self._table.num_columns))
+        places = [
+            next(hidden) if key.position is None else key.position for key in self._plan.query.keys
+        ]
+        if not places:
+            return [()] * self._table.num_rows
+        return list(zip(*(self._table.column(p).to_pylist() for p in places), strict=True))
+
+    def _found(self, key: tuple[object, ...]) -> Place:
+        place = self._sums.place(key)
+        if place is None:
+            raise QueryError(f"group {key} appeared while the query ran: the table is changing.")
+        return place
+
+    def _describe(self) -> str:
+        mode = "exact" if self._sums.relaxed.exact else "rain"
+        strategy = "rows"
+        if self._sums.layout.factorised:
+            crossed = any(
+                size > 1 for size in self._sums.matrix(self._sums.relaxed.measures[0]).shape
+            )
+            strategy = "factorised class join" if crossed else "factorised join"
+        note = ""
+        if self._plan.query.keys and not self._sums.independent:
+            note = "; existence by the product rule"
+        return f"{mode} ({strategy}){note}"
+
+
+def evaluate(
+    plan: Plan,
+    con: duckdb.DuckDBPyConnection,
+    tables: Mapping[Slot, PredictionTable],
+    mode: str = "exact",
+) -> Answer:
+    """Run a planned query: once plainly, once keeping every row that could count.
+
+    Parameters
+    ----------
+    tables : predictions for every slot of the plan; the rows of their tables must be complete.
+    mode : "exact", the expectation under independent predictions, or "rain", the product rules of
+        Rain and Rain++ on the syntax of the query.
+
+    Raises
+    ------
+    QueryError : predictions are missing for a slot or a row, or DuckDB fails.
+    UnsupportedQueryError : the data make the query infeasible, e.g. too many joined rows.
+    """
+    if mode not in ("exact", "rain"):
+        raise QueryError(f'`mode` must be "exact" or "rain"; got {mode!r}.')
+    predictions = _predictions(plan, tables)
+    sums = Sums(con, plan.query, plan.relaxed(con, exact=mode == "exact"), predictions)
+    return Answer(plan, sums, plan.hard.run(con, predictions.tables))
+
+
+def _predictions(plan: Plan, tables: Mapping[Slot, PredictionTable]) -> Predictions:
+    chosen: list[PredictionTable] = []
+    for slot, classes in zip(plan.slots, plan.query.classes, strict=True):
+        table = tables.get(slot)
+        if table is None:
+            raise QueryError(f"there are no predictions of `{slot.model}` for `{slot.table}`.")
+        if table.arguments not in (None, slot.arguments):
+            raise QueryError(
+                f"the predictions of `{slot.model}` for `{slot.table}` read {table.arguments}; "
+                f"the query reads {slot.arguments}."
+            )
+        if table.probabilities.shape != (len(table.rowids), len(classes)):
+            raise QueryError(
+                f"probabilities of `{slot.model}` for `{slot.table}` have shape "
+                f"{table.probabilities.shape}; expected {(len(table.rowids), len(classes))}."
+            )
+        chosen.append(table)
+    arrays = tuple(np.asarray(table.probabilities, np.float64) for table in chosen)
+    return Predictions(plan.slots, tuple(chosen), arrays)

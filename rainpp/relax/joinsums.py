@@ -1,0 +1,215 @@
+"""Sums over a join without visiting its row pairs.
+
+For sides joined on equal keys and on a relation M[c, d] between one prediction of each,
+
+    Σ_{l ~ r} Σ_{c, d} u_l[c] M[c, d] v_r[d] = Σ_{segments i ~ j} A_i M B_jᵀ ,
+
+with A_i the sum of u_l over the rows of one (group, key) segment. Both value and gradient cost
+O((|L| + |R|) R). In a self-join a pair may be one row with itself, whose two predictions are one
+variable; those pairs, at most min(|L|, |R|) of them, are recomputed and the difference added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rainpp.relax.capture import Index, Relation, joined, matching_keys
+from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
+
+Array = NDArray[np.float64]
+
+
+@dataclass(eq=False, slots=True)
+class Segments:
+    """Rows of one side with the same group and join key; row t lies in segment `of_row[t]`."""
+
+    starts: Index
+    of_row: Index
+    group: Index
+    key: Index
+
+    @classmethod
+    def of(cls, relation: Relation) -> Segments:
+        """The segments of a relation, whose rows are sorted by group and key."""
+        n = len(relation)
+        if not n:
+            empty = np.zeros(0, np.int64)
+            return cls(np.zeros(1, np.int64), empty, empty, empty)
+        changes = (np.diff(relation.group) != 0) | (np.diff(relation.key) != 0)
+        first = np.r_[0, np.flatnonzero(changes) + 1]
+        of_row = np.repeat(np.arange(len(first)), np.diff(np.r_[first, n]))
+        return cls(np.r_[first, n], of_row, relation.group[first], relation.key[first])
+
+
+@dataclass(eq=False, slots=True)
+class JoinFrame:
+    """Which segments meet, sorted by output group; shared by every aggregate of a query.
+
+    Pair p joins segments `left_of[p]` and `right_of[p]`; group g holds pairs
+    ``starts[g]:starts[g + 1]`` and comes from `groups[g]`, a (left group, right group).
+    """
+
+    left: Relation
+    right: Relation
+    left_segments: Segments
+    right_segments: Segments
+    left_of: Index
+    right_of: Index
+    starts: Index
+    groups: list[tuple[int, int]]
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups the certain columns make."""
+        return len(self.groups)
+
+    def diagonal(self, twin: tuple[int, int] | None) -> Relation | None:
+        """Row pairs that are one row with itself: `twin` names the source on each side."""
+        if twin is None:
+            return None
+        left = pd.DataFrame({"rid": self.left.rids[twin[0]], "l": np.arange(len(self.left))})
+        right = pd.DataFrame({"rid": self.right.rids[twin[1]], "r": np.arange(len(self.right))})
+        rows = left.merge(right, on="rid")
+        i, j = rows["l"].to_numpy(), rows["r"].to_numpy()
+        wide = max(1, len(self.right_segments.key))
+        met = self.left_of * wide + self.right_of
+        order = np.argsort(met, kind="stable")
+        wanted = self.left_segments.of_row[i] * wide + self.right_segments.of_row[j]
+        place = np.searchsorted(met[order], wanted)
+        found = np.zeros(len(wanted), bool)
+        inside = place < len(met)
+        found[inside] = met[order][place[inside]] == wanted[inside]
+        pair = order[place[found]]
+        group = np.searchsorted(self.starts, pair, side="right") - 1
+        by_group = np.lexsort([j[found], i[found], group])
+        chosen = (i[found][by_group], j[found][by_group])
+        return joined(self.left, self.right, chosen, group[by_group])
+
+
+def join_frame(con: duckdb.DuckDBPyConnection, left: Relation, right: Relation) -> JoinFrame:
+    """Match the segments of two sides on their join keys, as DuckDB compares them."""
+    a, b = Segments.of(left), Segments.of(right)
+    keys = matching_keys(con, left, right)
+    pairs = (
+        pd.DataFrame({"l": np.arange(len(a.key)), "kl": a.key})
+        .merge(pd.DataFrame({"kl": keys[0], "kr": keys[1]}), on="kl")
+        .merge(pd.DataFrame({"r": np.arange(len(b.key)), "kr": b.key}), on="kr")
+    )
+    i, j = pairs["l"].to_numpy(), pairs["r"].to_numpy()
+    order = np.lexsort([j, i, b.group[j], a.group[i]])
+    i, j = i[order], j[order]
+    if left.groups == [()] and right.groups == [()]:
+        return JoinFrame(left, right, a, b, i, j, np.array([0, len(i)]), [(0, 0)])
+    met = np.stack([a.group[i], b.group[j]], axis=1)
+    groups, first = np.unique(met, axis=0, return_index=True)
+    named = [(int(g), int(h)) for g, h in groups]
+    return JoinFrame(left, right, a, b, i, j, np.r_[first, len(i)].astype(np.int64), named)
+
+
+@dataclass(eq=False)
+class JoinSums:
+    """One measure over a join, summed by group and by the predicted key of each side.
+
+    `matrix (R_left, R_right)` relates the opened predictions; a side without one has width 1.
+    `twice` holds, for self-joins, the diagonal with shared and with separate predictions.
+    """
+
+    frame: JoinFrame
+    left: RowTerm
+    right: RowTerm
+    matrix: Array
+    left_key: KeyAxis | None
+    right_key: KeyAxis | None
+    twice: tuple[RowSums, RowSums] | None = None
+    _sums: dict[bool, tuple[Array, Array]] = field(
+        default_factory=dict[bool, tuple[Array, Array]], init=False
+    )
+
+    def totals(self, *, possible: bool = False) -> Array:
+        """(groups, values of the left key, values of the right key)."""
+        a, b = self._segments(possible=possible)
+        columns: list[Array] = []
+        for code in range(_count(self.right_key)):
+            met = (b * _mask(self.right_key, code)) @ self.matrix.T
+            products = a[self.frame.left_of] * met[self.frame.right_of]
+            columns.append(_keyed(segment_sums(products, self.frame.starts), self.left_key))
+        out = np.stack(columns, axis=2)
+        if self.twice and not possible:
+            shared, separate = (sums.totals() for sums in self.twice)
+            out = out + (shared - separate).reshape(out.shape)
+        return out
+
+    def push(self, group: int, code: tuple[int, int], scale: float, gradient: Gradient) -> None:
+        """Add scale · ∂totals[group, code]/∂P to `gradient`."""
+        a, b = self._segments(possible=False)
+        frame = self.frame
+        pairs = slice(int(frame.starts[group]), int(frame.starts[group + 1]))
+        i, j = frame.left_of[pairs], frame.right_of[pairs]
+        mask_l, mask_r = _mask(self.left_key, code[0]), _mask(self.right_key, code[1])
+        to_left, to_right = np.zeros_like(a), np.zeros_like(b)
+        np.add.at(to_left, i, scale * mask_l * ((b[j] * mask_r) @ self.matrix.T))
+        np.add.at(to_right, j, scale * mask_r * ((a[i] * mask_l) @ self.matrix))
+        which = frame.groups[group]
+        _push_side(self.left, frame.left_segments, which[0], to_left, gradient)
+        _push_side(self.right, frame.right_segments, which[1], to_right, gradient)
+        if self.twice:
+            at = code if self.left_key else (code[1], 0)
+            self.twice[0].push(group, at, scale, gradient)
+            self.twice[1].push(group, at, -scale, gradient)
+
+    def presence(self) -> tuple[Array, Array]:
+        """Per segment and class, the probability that some row of the segment has that class."""
+        out: list[Array] = []
+        for side, segments in (
+            (self.left, self.frame.left_segments),
+            (self.right, self.frame.right_segments),
+        ):
+            with np.errstate(divide="ignore"):
+                logs = np.log1p(-np.minimum(_wide(side.message()), 1.0))
+            out.append(-np.expm1(segment_sums(logs, segments.starts)))
+        return out[0], out[1]
+
+    def _segments(self, *, possible: bool) -> tuple[Array, Array]:
+        if possible not in self._sums:
+            left, right = (
+                segment_sums(_wide(side.message(possible=possible)), segments.starts)
+                for side, segments in (
+                    (self.left, self.frame.left_segments),
+                    (self.right, self.frame.right_segments),
+                )
+            )
+            self._sums[possible] = (left, right)
+        return self._sums[possible]
+
+
+def _push_side(
+    side: RowTerm, segments: Segments, group: int, adjoint: Array, gradient: Gradient
+) -> None:
+    low, high = np.searchsorted(side.relation.group, [group, group + 1])
+    rows = slice(int(low), int(high))
+    slope = adjoint[segments.of_row[rows]]
+    side.push(rows, slope if side.term.opened else slope[:, 0], gradient)
+
+
+def _wide(message: Array) -> Array:
+    return message if message.ndim == 2 else message[:, None]
+
+
+def _count(key: KeyAxis | None) -> int:
+    return len(key.values) if key else 1
+
+
+def _mask(key: KeyAxis | None, code: int) -> Array:
+    return np.asarray(key.mask(code), float) if key else np.ones(1)
+
+
+def _keyed(sums: Array, key: KeyAxis | None) -> Array:
+    """Sum a class axis into the values of the side's key, or away."""
+    if key is None:
+        return sums.sum(axis=1, keepdims=True)
+    return sums @ (key.codes[:, None] == np.arange(len(key.values))).astype(float)

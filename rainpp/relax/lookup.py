@@ -1,0 +1,62 @@
+"""Find one answer row from what a user says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from rainpp.errors import ComplaintError
+from rainpp.relax.relaxed import comparable
+
+
+def find_row(frame: pd.DataFrame, row: int | None, where: Mapping[str, object] | None) -> int:
+    """Position of the row that `row` or `where` names; None in `where` matches NULL.
+
+    Raises
+    ------
+    ComplaintError : both or neither are given, or they name no row, or several.
+    """
+    if row is not None and where is not None:
+        raise ComplaintError("give either row= or where=, not both.")
+    if row is None and where is None:
+        if len(frame) == 1:
+            return 0
+        raise ComplaintError(f"the answer has {len(frame)} rows; say which with row= or where=.")
+    if row is not None:
+        if not 0 <= row < len(frame):
+            raise ComplaintError(f"row {row} is out of range; the answer has {len(frame)} rows.")
+        return row
+    return _matching(frame, where or {})
+
+
+def _matching(frame: pd.DataFrame, where: Mapping[str, object]) -> int:
+    names = [str(name) for name in frame.columns]
+    matches = list(range(len(frame)))
+    for column, value in where.items():
+        if column not in names:
+            raise ComplaintError(
+                f"there is no column {column!r}; the columns are: {', '.join(names)}."
+            )
+        values = [_plain(entry) for entry in frame.iloc[:, names.index(column)].tolist()]
+        wanted = _plain(value)
+        if wanted not in values:
+            some = ", ".join(repr(entry) for entry in list(dict.fromkeys(values))[:5])
+            raise ComplaintError(
+                f"no row has {column} = {value!r}; there are: {some or 'no rows'}."
+            )
+        matches = [place for place in matches if values[place] == wanted]
+    if not matches:
+        raise ComplaintError(f"no row matches {dict(where)}.")
+    if len(matches) > 1:
+        raise ComplaintError(
+            f"{len(matches)} rows match {dict(where)}; name more columns of: {', '.join(names)}."
+        )
+    return matches[0]
+
+
+def _plain(value: object) -> object:
+    """Comparable form in which pandas' NaN for a missing value is None."""
+    if isinstance(value, float) and value != value:
+        return None
+    return comparable(value)

@@ -1,0 +1,149 @@
+"""A query understood once: the predictions it needs and how it will be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import duckdb
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+
+from rainpp.relax.capture import SideSpec
+from rainpp.relax.events import leaves
+from rainpp.relax.hard import HardQuery
+from rainpp.relax.lower import lower
+from rainpp.relax.masks import check_literals, sql_type
+from rainpp.relax.measures import Relaxation, relaxation
+from rainpp.relax.query import Query, Slot, hole_name
+from rainpp.relax.strategy import Layout, layout
+from rainpp.types import ClassValue
+
+__all__ = ["Plan", "Slot", "make_plan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What `make_plan` found out about a query; `str` shows the strategy."""
+
+    query: Query
+    hard: HardQuery
+    dialect: Dialect
+    _relaxed: dict[bool, tuple[Relaxation, Layout]] = field(
+        default_factory=dict[bool, tuple[Relaxation, Layout]]
+    )
+
+    @property
+    def sql(self) -> str:
+        """The query as it was given."""
+        return self.query.sql
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The distinct predictions the query needs, in order of appearance."""
+        return self.query.slots
+
+    def sql_name(self, slot: Slot) -> str:
+        """A quoted name of the slot's table that resolves whatever the default schema is."""
+        found = {source.table: source.qualified for source in self.query.sources}
+        return found[slot.table]
+
+    def relaxed(self, con: duckdb.DuckDBPyConnection, *, exact: bool) -> tuple[Relaxation, Layout]:
+        """Measures and layout under exact semantics or Rain's rules; made once."""
+        if exact not in self._relaxed:
+            relaxed = relaxation(self.query, con, self.dialect, exact=exact)
+            self._relaxed[exact] = relaxed, layout(self.query, relaxed, self.dialect)
+        return self._relaxed[exact]
+
+    def __str__(self) -> str:
+        relaxed, found = self._relaxed[True]
+        lines = [f"plan: {'factorised' if found.factorised else 'rows'}"]
+        lines += [f"  slot {slot.model} on {slot.table}{_shown(slot)}" for slot in self.slots]
+        lines += [line for side in found.sides for line in _side_lines(self.query, side)]
+        events = [event for measure in relaxed.measures for event in measure.events]
+        for leaf in dict.fromkeys(leaves(events)):
+            sql = leaf.sql
+            for hole, call in self.query.calls:
+                sql = sql.replace(f'"{hole_name(hole)}"', call)
+            lines.append(f"  mask {sql} {leaf.reading.value}{_classes(relaxed, leaf.name)}")
+        return "\n".join(lines)
+
+
+def make_plan(
+    sql: str,
+    con: duckdb.DuckDBPyConnection,
+    functions: Mapping[str, tuple[ClassValue, ...]],
+) -> Plan:
+    """Understand `sql`, or say exactly what stands in the way.
+
+    Parameters
+    ----------
+    sql : one SELECT statement in DuckDB's dialect.
+    con : the database, used for its catalogue and to evaluate conditions class by class; nothing
+        permanent is created and no table rows are read.
+    functions : registered SQL function names and the class values each can return.
+
+    Raises
+    ------
+    QueryError : a syntax error, or a table, column, class or row that does not exist.
+    UnsupportedQueryError : valid SQL for which no relaxation is known.
+    """
+    for classes in functions.values():
+        sql_type(classes)
+    query, scope = lower(sql, con, functions)
+    hard = HardQuery(query, scope)
+    check_literals(con, _compared(query), query.classes)
+    hard.check(con)
+    plan = Plan(query, hard, scope.dialect)
+    plan.relaxed(con, exact=True)
+    return plan
+
+
+def _compared(query: Query) -> dict[tuple[tuple[int, int], str], str]:
+    """Literals compared with a bare prediction by =, <> or IN, and where."""
+    names = {hole_name(hole): hole for hole, _ in query.calls}
+    scalars = [*query.conditions, *(key.scalar for key in query.keys)]
+    for aggregate in query.aggregates:
+        scalars += [*aggregate.filters, *([aggregate.argument] if aggregate.argument else [])]
+    found: dict[tuple[tuple[int, int], str], str] = {}
+    for scalar in scalars:
+        for node in scalar.node.find_all(exp.EQ, exp.NEQ, exp.In):
+            if isinstance(node, exp.In):
+                sides = [(node.this, other) for other in node.expressions]
+            else:
+                sides = [(node.left, node.right), (node.right, node.left)]
+            for side, other in sides:
+                plain, value = side.unnest(), other.unnest()
+                if isinstance(plain, exp.Column) and plain.name in names and _is_literal(value):
+                    found[names[plain.name], value.sql(dialect="duckdb")] = scalar.shown
+    return found
+
+
+def _is_literal(node: exp.Expr) -> bool:
+    inner = node.this if isinstance(node, exp.Neg) else node
+    return isinstance(inner, (exp.Literal, exp.Boolean))
+
+
+def _shown(slot: Slot) -> str:
+    return "(*)" if slot.arguments is None else f"({', '.join(slot.arguments)})"
+
+
+def _side_lines(query: Query, side: SideSpec) -> list[str]:
+    sources = ", ".join(
+        f"{query.sources[s].table} AS {query.sources[s].alias}" for s in side.sources
+    )
+    lines = [f"  side {sources}"]
+    lines += [f"    where {condition.sql}" for condition in side.conditions]
+    lines += [f"    group by {group.sql}" for group in side.groups]
+    lines += [f"    join key {key.sql}" for key in side.joins]
+    return lines
+
+
+def _classes(relaxed: Relaxation, name: str) -> str:
+    """Which class numbers a constant mask over one prediction holds."""
+    factor = relaxed.constants.get(name)
+    if factor is None or factor.values.ndim != 2:
+        return "" if factor is None else " (all class combinations)"
+    table = factor.values[0]
+    chosen = [str(c) for c in range(len(table)) if table[c]]
+    return f" for class numbers {', '.join(chosen) or 'none'} of {len(table)}"

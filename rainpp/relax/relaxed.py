@@ -1,0 +1,336 @@
+"""Relaxed values, existence and gradients of every output cell, group by group."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rainpp.errors import UnsupportedQueryError
+from rainpp.relax.average import Average, conditional_average, existence
+from rainpp.relax.capture import Relation, capture
+from rainpp.relax.formula import Term
+from rainpp.relax.joinsums import JoinFrame, JoinSums, join_frame
+from rainpp.relax.measures import AggregatePlan, Measure, Relaxation
+from rainpp.relax.query import Cell, Query
+from rainpp.relax.rowsums import Gradient, KeyAxis, Predictions, RowSums, RowTerm
+from rainpp.relax.strategy import Layout, terms
+
+Array = NDArray[np.float64]
+Code = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An output group: the group of the certain keys, and codes of the predicted ones."""
+
+    group: int
+    code: Code
+
+
+def comparable(value: object) -> Hashable:
+    """`value` in a form in which equal SQL values are equal Python values; NULL is None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(comparable(part) for part in value)
+    if isinstance(value, dict):
+        return tuple((str(name), comparable(part)) for name, part in value.items())
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if value is None or value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, pd.Timestamp):
+        value = value.to_pydatetime()
+    if isinstance(value, datetime) and value.tzinfo is None and value.time() == datetime.min.time():
+        return value.date()
+    if isinstance(value, float) and value != value:
+        return "NaN"
+    return value if isinstance(value, Hashable) else str(value)
+
+
+class Sums:
+    """All measures of a query over captured rows, evaluated when first asked for."""
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        query: Query,
+        found: tuple[Relaxation, Layout],
+        predictions: Predictions,
+    ) -> None:
+        self.query, self.predictions = query, predictions
+        self.relaxed, self.layout = found
+        self.relations = [capture(con, query, side) for side in self.layout.sides]
+        self.axes = [self.relaxed.axes[place] for place in sorted(self.relaxed.axes)]
+        self.frame: JoinFrame | None = None
+        self._diagonal: Relation | None = None
+        if self.layout.factorised:
+            self.frame = join_frame(con, *self.relations)
+            self._diagonal = self.frame.diagonal(self.layout.twin)
+        self._sums: dict[int, RowSums | JoinSums] = {}
+        self._totals: dict[tuple[int, bool], Array] = {}
+        self._groups = {
+            tuple(comparable(v) for v in key): g for g, key in enumerate(self._group_keys())
+        }
+        self._codes = [{comparable(v): c for c, v in enumerate(a.values)} for a in self.axes]
+        self._independent: bool | None = None
+
+    def place(self, key: tuple[object, ...]) -> Place | None:
+        """Where the group with these key values, in GROUP BY order, is kept; None if nowhere."""
+        certain: list[Hashable] = []
+        codes: list[int] = []
+        for number, value in enumerate(key):
+            if number in self.relaxed.axes:
+                code = self._codes[len(codes)].get(comparable(value))
+                if code is None:
+                    return None
+                codes.append(code)
+            else:
+                certain.append(comparable(value))
+        group = self._groups.get(tuple(certain))
+        return None if group is None else Place(group, self._code(codes))
+
+    def sums(self, number: int) -> RowSums | JoinSums:
+        """The sums of measure `number`."""
+        if number not in self._sums:
+            self._sums[number] = self._make(self.relaxed.measures[number])
+        return self._sums[number]
+
+    def totals(self, number: int, *, possible: bool = False) -> Array:
+        """Totals of measure `number` for every group; see `RowTerm.message` for `possible`."""
+        if (number, possible) not in self._totals:
+            self._totals[number, possible] = self.sums(number).totals(possible=possible)
+        return self._totals[number, possible]
+
+    @property
+    def num_groups(self) -> int:
+        """How many groups the certain keys make."""
+        return self.frame.num_groups if self.frame else len(self.relations[0].groups)
+
+    @property
+    def independent(self) -> bool:
+        """Whether no two joined rows of a group depend on the same prediction."""
+        if self._independent is None:
+            self._independent = self.frame is None and self._rows_are_independent()
+        return self._independent
+
+    def average(self, plan: AggregatePlan, place: Place) -> Average:
+        """E[S/N | N > 0] of an average over uncertain rows."""
+        members, total = self.sums(plan.members), self.sums(plan.total)
+        if not (isinstance(members, RowSums) and isinstance(total, RowSums) and self.independent):
+            raise UnsupportedQueryError(
+                plan.shown,
+                why="predictions decide which rows are averaged, and several joined rows share one",
+                instead='Use mode="rain" (a ratio of expectations), or SUM and COUNT apart',
+            )
+        return conditional_average(
+            members.weights(place.group, place.code), total.weights(place.group, place.code)
+        )
+
+    def _make(self, measure: Measure) -> RowSums | JoinSums:
+        constants, exact = dict(self.relaxed.constants), self.relaxed.exact
+        if self.frame is None:
+            term = Term(measure.events, measure.payload)
+            return RowSums(
+                self.relations[0],
+                self.num_groups,
+                term,
+                tuple(self.axes),
+                self.predictions,
+                constants,
+                exact,
+            )
+        left, right, cross = terms(measure, self.layout)
+        keys = [self._key_of(side) for side in (0, 1)]
+        twice = None
+        if self._diagonal is not None:
+            whole = Term((*left.events, *right.events, *cross), left.payload or right.payload)
+            axes = tuple(key for key in keys if key)
+            shared, apart = (
+                RowSums(
+                    self._diagonal, self.num_groups, whole, axes, self.predictions, constants, one
+                )
+                for one in (True, False)
+            )
+            twice = (shared, apart)
+        sides = [
+            RowTerm(relation, term, self.predictions, constants, exact)
+            for relation, term in zip(self.relations, (left, right), strict=True)
+        ]
+        return JoinSums(
+            self.frame, sides[0], sides[1], self.matrix(measure), keys[0], keys[1], twice
+        )
+
+    def matrix(self, measure: Measure) -> Array:
+        """Which classes of the two opened predictions go together, (R_left, R_right)."""
+        shape = tuple(
+            1 if atom is None else len(self.query.classes[atom.slot]) for atom in self.layout.opened
+        )
+        matrix = np.ones(shape)
+        inside = self.layout.sides[0].sources
+        for leaf in terms(measure, self.layout)[2]:
+            table = self.relaxed.constants[leaf.name].values[0]
+            matrix = matrix * (table if leaf.atoms[0].source in inside else table.T)
+        return matrix
+
+    def _key_of(self, side: int) -> KeyAxis | None:
+        inside = self.layout.sides[side].sources
+        return next((axis for axis in self.axes if axis.atom.source in inside), None)
+
+    def _code(self, codes: list[int]) -> Code:
+        if self.frame is not None:
+            by_side = [0, 0]
+            for axis, code in zip(self.axes, codes, strict=True):
+                by_side[int(axis.atom.source not in self.layout.sides[0].sources)] = code
+            return by_side[0], by_side[1]
+        rest = 0
+        for axis, code in zip(self.axes[1:], codes[1:], strict=True):
+            rest = rest * len(axis.values) + code
+        return (codes[0] if codes else 0), rest
+
+    def _group_keys(self) -> list[tuple[object, ...]]:
+        """Values of the certain keys of every group, in GROUP BY order."""
+        if self.frame is None:
+            return self.relations[0].groups
+        certain = [key for key in self.query.keys if not key.scalar.holes]
+        left = [any(s is key.scalar for s in self.layout.sides[0].groups) for key in certain]
+        found: list[tuple[object, ...]] = []
+        for g, h in self.frame.groups:
+            from_left = iter(self.relations[0].groups[g] if self.relations[0].groups else ())
+            from_right = iter(self.relations[1].groups[h] if self.relations[1].groups else ())
+            found.append(tuple(next(from_left if mine else from_right) for mine in left))
+        return found
+
+    def _rows_are_independent(self) -> bool:
+        relation = self.relations[0]
+        if len(relation.rids) == 1:
+            return True
+        holes = {
+            atom.hole for m in self.relaxed.measures for atom in Term(m.events, m.payload).atoms()
+        }
+        holes |= {axis.atom.hole for axis in self.axes}
+        rows = np.arange(len(relation))
+        for slot in {slot for slot, _ in holes}:
+            parts = [
+                pd.DataFrame({"group": relation.group, "rid": relation.rids[source], "row": rows})
+                for other, source in holes
+                if other == slot
+            ]
+            used = pd.concat(parts).drop_duplicates()
+            if used.duplicated(["group", "rid"]).any():
+                return False
+        return True
+
+
+class Values:
+    """Relaxed cells and their gradients, from sums."""
+
+    def __init__(self, sums: Sums) -> None:
+        self.sums = sums
+        self._averages: dict[tuple[int, Place], Average] = {}
+
+    def cell(self, cell: Cell, place: Place) -> float:
+        """The relaxed value of a cell in one group."""
+        return cell.constant + sum(
+            scale * self._aggregate(number, place) for scale, number in cell.terms
+        )
+
+    def add_gradient(self, cell: Cell, place: Place, gradient: Gradient) -> None:
+        """Add d cell / dP to `gradient`."""
+        for scale, number in cell.terms:
+            self._push(number, place, scale, gradient)
+
+    def existence(self, place: Place, gradient: Gradient | None = None) -> float:
+        """Probability that the group has a row; the product rule where rows are not independent."""
+        rows = self.sums.sums(0)
+        if isinstance(rows, JoinSums):
+            return _join_existence(rows, place)
+        value, slope = existence(rows.weights(place.group, place.code))
+        if gradient is not None:
+            rows.push(place.group, place.code, slope, gradient)
+        return value
+
+    def check(self) -> None:
+        """Refuse averages over uncertain rows that share predictions."""
+        for plan in self.sums.relaxed.aggregates:
+            if self._by_quadrature(plan) and not self.sums.independent:
+                self.sums.average(plan, Place(0, (0, 0)))
+
+    def _by_quadrature(self, plan: AggregatePlan) -> bool:
+        return plan.kind == "AVG" and plan.uncertain and self.sums.relaxed.exact
+
+    def _average(self, number: int, place: Place) -> Average:
+        if (number, place) not in self._averages:
+            plan = self.sums.relaxed.aggregates[number]
+            self._averages[number, place] = self.sums.average(plan, place)
+        return self._averages[number, place]
+
+    def _at(self, measure: int, place: Place, *, possible: bool = False) -> float:
+        return float(self.sums.totals(measure, possible=possible)[place.group, *place.code])
+
+    def _aggregate(self, number: int, place: Place) -> float:
+        plan = self.sums.relaxed.aggregates[number]
+        if plan.kind == "COUNT":
+            return self._at(plan.members, place)
+        if plan.kind == "SUM":
+            possible = self._at(plan.members, place, possible=True) > 0.0
+            return self._at(plan.total, place) if possible else float("nan")
+        if self._by_quadrature(plan):
+            return self._average(number, place).value
+        members = self._at(plan.members, place)
+        return self._at(plan.total, place) / members if members > 0.0 else float("nan")
+
+    def _push(self, number: int, place: Place, scale: float, gradient: Gradient) -> None:
+        plan, at = self.sums.relaxed.aggregates[number], (place.group, place.code)
+        if plan.kind != "AVG":
+            measure = plan.members if plan.kind == "COUNT" else plan.total
+            self.sums.sums(measure).push(*at, scale, gradient)
+            return
+        members, total = self.sums.sums(plan.members), self.sums.sums(plan.total)
+        if self._by_quadrature(plan):
+            average = self._average(number, place)
+            assert isinstance(members, RowSums)
+            assert isinstance(total, RowSums)
+            total.push(*at, scale * average.by_sum, gradient)
+            members.push(*at, scale * average.by_weight, gradient)
+            return
+        count = self._at(plan.members, place)
+        if count <= 0.0:
+            return
+        total.push(*at, scale / count, gradient)
+        if plan.uncertain:
+            mean = self._at(plan.total, place) / count
+            members.push(*at, -scale * mean / count, gradient)
+
+
+def _join_existence(sums: JoinSums, place: Place) -> float:
+    """1 - Π(1 - a_i[c] b_j[d]) over meeting segments and related classes."""
+    a, b = sums.presence()
+    frame = sums.frame
+    pairs = slice(int(frame.starts[place.group]), int(frame.starts[place.group + 1]))
+    i, j = frame.left_of[pairs], frame.right_of[pairs]
+    allowed = sums.matrix > 0.0
+    if sums.left_key:
+        allowed = allowed & np.asarray(sums.left_key.mask(place.code[0]))[:, None]
+    if sums.right_key:
+        allowed = allowed & np.asarray(sums.right_key.mask(place.code[1]))[None, :]
+    absent = 0.0
+    with np.errstate(divide="ignore"):
+        for c, d in itertools.compress(np.ndindex(*allowed.shape), allowed.ravel()):
+            absent += float(np.log1p(-np.minimum(a[i, c] * b[j, d], 1.0)).sum())
+    return float(-np.expm1(absent))
+
+
+def as_mapping(gradient: Gradient, predictions: Predictions) -> dict[tuple[str, str], Array]:
+    """Gradients keyed by (model, table)."""
+    return {
+        (slot.model, slot.table): array
+        for slot, array in zip(predictions.slots, gradient.arrays, strict=True)
+    }

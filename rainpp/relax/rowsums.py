@@ -1,0 +1,238 @@
+"""Sums of a term over captured rows, by group and by predicted group key, with their gradients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rainpp.relax.capture import Index, Relation
+from rainpp.relax.formula import Compiler, Term, blocks
+from rainpp.relax.masks import Factor
+from rainpp.relax.query import Atom, Slot
+from rainpp.relax.weights import Beliefs, Product
+from rainpp.types import PredictionTable
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KeyAxis:
+    """A predicted group key: class c gives `values[codes[c]]`."""
+
+    atom: Atom
+    codes: Index
+    values: tuple[object, ...]
+
+    def mask(self, code: int) -> tuple[bool, ...]:
+        """Which classes give the key this value."""
+        return tuple(bool(same) for same in self.codes == code)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Predictions:
+    """Probabilities of every slot in float64, with the tables they came from."""
+
+    slots: tuple[Slot, ...]
+    tables: tuple[PredictionTable, ...]
+    probabilities: tuple[Array, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Gradient:
+    """d(something)/dP for every slot, accumulated in place."""
+
+    arrays: list[Array]
+
+    @classmethod
+    def zeros(cls, predictions: Predictions) -> Gradient:
+        """No slope anywhere."""
+        return cls([np.zeros(p.shape) for p in predictions.probabilities])
+
+    def add(self, slot: int, places: Index, slope: Array) -> None:
+        """Add `slope (n, R)` at rows `places (n,)`, which may repeat; the order is fixed."""
+        if not len(places):
+            return
+        target, low = self.arrays[slot], int(places[0])
+        steps = np.diff(places)
+        if (steps == 1).all():
+            target[low : low + len(places)] += slope
+        elif (steps > 0).all():
+            target[places] += slope
+        else:
+            order = np.argsort(places, kind="stable")
+            ordered = places[order]
+            starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+            target[ordered[starts]] += np.add.reduceat(slope[order], starts, axis=0)
+
+
+def segment_sums(values: Array, starts: Index) -> Array:
+    """Σ values[starts[g] : starts[g + 1]] for every g, in order; zero if empty."""
+    if len(starts) == 2:
+        return values[starts[0] : starts[1]].sum(axis=0, keepdims=True)
+    out = np.zeros((len(starts) - 1, *values.shape[1:]))
+    filled = starts[1:] > starts[:-1]
+    if filled.any():
+        out[filled] = np.add.reduceat(values[: starts[-1]], starts[:-1][filled], axis=0)
+    return out
+
+
+@dataclass(eq=False)
+class RowTerm:
+    """One term over one relation: per-row expectations, and how they move with probabilities."""
+
+    relation: Relation
+    term: Term
+    predictions: Predictions
+    constants: dict[str, Factor]
+    shared: bool = True
+    _blocks: list[tuple[Index | None, Product, dict[int, Atom]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._blocks = []
+        for rows, variable in blocks(self.relation, self.term.atoms(), shared=self.shared):
+            factors = dict(self.constants)
+            factors |= {
+                name: factor if rows is None else factor.take(rows)
+                for name, factor in self.relation.factors.items()
+            }
+            atom_of = {v: atom for atom, v in reversed(variable.items())}
+            sizes = {
+                v: self.predictions.probabilities[atom.slot].shape[1] for v, atom in atom_of.items()
+            }
+            node = Compiler(factors, variable, sizes).compile(self.term)
+            self._blocks.append((rows, node, atom_of))
+
+    def message(self, *, possible: bool = False) -> Array:
+        """(n,) expectations, or (n, R) by class of the opened prediction.
+
+        With `possible` all probabilities are one: zero means that no prediction lets the row count.
+        """
+        n, opened = len(self.relation), self.term.opened
+        width = () if opened is None else (self.predictions.probabilities[opened.slot].shape[1],)
+        if len(self._blocks) == 1 and self._blocks[0][0] is None:
+            _, node, atom_of = self._blocks[0]
+            return node.value(self._beliefs(atom_of, slice(0, n), possible=possible), n)
+        out = np.zeros((n, *width))
+        for rows, node, atom_of in self._blocks:
+            chosen = np.arange(n) if rows is None else rows
+            beliefs = self._beliefs(atom_of, chosen, possible=possible)
+            out[chosen] = node.value(beliefs, len(chosen))
+        return out
+
+    def push(self, rows: slice, adjoint: Array, gradient: Gradient) -> None:
+        """Add Σ_t adjoint[t] · ∂message[t]/∂P to `gradient` for the rows of a slice."""
+        for members, node, atom_of in self._blocks:
+            if members is None:
+                inside, chosen, scale = slice(0, len(adjoint)), rows, adjoint
+            else:
+                low, high = np.searchsorted(members, [rows.start, rows.stop])
+                inside = slice(int(low), int(high))
+                chosen = members[inside]
+                scale = adjoint[chosen - rows.start]
+            into: Beliefs = {}
+            node.restricted(rows if members is None else inside).push(
+                self._beliefs(atom_of, chosen, possible=False), scale, into
+            )
+            for variable, slope in into.items():
+                atom = atom_of[variable]
+                places = self._places(atom)[chosen]
+                gradient.add(atom.slot, places, slope)
+
+    def _places(self, atom: Atom) -> Index:
+        return self.relation.place(atom.slot, atom.source, self.predictions.tables[atom.slot])
+
+    def _beliefs(self, atom_of: dict[int, Atom], rows: Index | slice, *, possible: bool) -> Beliefs:
+        found: Beliefs = {}
+        for variable, atom in atom_of.items():
+            probabilities, places = self.predictions.probabilities[atom.slot], self._places(atom)
+            chosen = places[rows]
+            if possible:
+                found[variable] = np.ones((len(chosen), probabilities.shape[1]))
+            elif (
+                len(chosen)
+                and len(chosen) == chosen[-1] - chosen[0] + 1
+                and (np.diff(chosen) == 1).all()
+            ):
+                found[variable] = probabilities[chosen[0] : chosen[-1] + 1]
+            else:
+                found[variable] = probabilities[chosen]
+        return found
+
+
+@dataclass(eq=False)
+class RowSums:
+    """A term summed by group and predicted keys.
+
+    `first` keeps its class axis open, so one pass serves all its values; every combination of the
+    other keys' values is a pass of its own.
+    """
+
+    relation: Relation
+    num_groups: int
+    term: Term
+    keys: tuple[KeyAxis, ...]
+    predictions: Predictions
+    constants: dict[str, Factor]
+    shared: bool = True
+    starts: Index = field(init=False)
+    _terms: list[RowTerm] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.starts = np.searchsorted(self.relation.group, np.arange(self.num_groups + 1))
+        opened = self.keys[0].atom if self.keys else None
+        rest = [range(len(key.values)) for key in self.keys[1:]]
+        self._terms = []
+        for codes in itertools.product(*rest):
+            masks = tuple(
+                (key.atom, key.mask(code)) for key, code in zip(self.keys[1:], codes, strict=True)
+            )
+            term = Term(self.term.events, self.term.payload, opened, masks)
+            self._terms.append(
+                RowTerm(self.relation, term, self.predictions, self.constants, self.shared)
+            )
+        self._messages: dict[tuple[int, bool], Array] = {}
+
+    def totals(self, *, possible: bool = False) -> Array:
+        """(groups, values of the first key, combinations of the others)."""
+        out = [
+            _by_code(segment_sums(self._message(i, possible=possible), self.starts), self.keys)
+            for i in range(len(self._terms))
+        ]
+        return np.stack(out, axis=2)
+
+    def rows(self, group: int) -> slice:
+        """The rows of a group; they are contiguous."""
+        return slice(int(self.starts[group]), int(self.starts[group + 1]))
+
+    def weights(self, group: int, code: tuple[int, int]) -> Array:
+        """(n,) expectations of the group's rows for one combination of predicted keys."""
+        message = self._message(code[1], possible=False)[self.rows(group)]
+        if not self.keys:
+            return message
+        return message @ np.asarray(self.keys[0].mask(code[0]), float)
+
+    def push(
+        self, group: int, code: tuple[int, int], scale: Array | float, gradient: Gradient
+    ) -> None:
+        """Add Σ_t scale[t] · ∂weights[t]/∂P to `gradient`."""
+        rows = self.rows(group)
+        adjoint = np.broadcast_to(np.asarray(scale, float), (rows.stop - rows.start,))
+        if self.keys:
+            adjoint = adjoint[:, None] * np.asarray(self.keys[0].mask(code[0]), float)
+        self._terms[code[1]].push(rows, adjoint, gradient)
+
+    def _message(self, number: int, *, possible: bool) -> Array:
+        if (number, possible) not in self._messages:
+            self._messages[number, possible] = self._terms[number].message(possible=possible)
+        return self._messages[number, possible]
+
+
+def _by_code(sums: Array, keys: Sequence[KeyAxis]) -> Array:
+    """Sum a class axis into the values of the key it stands for; without keys add that axis."""
+    if not keys:
+        return sums[:, None]
+    return sums @ (keys[0].codes[:, None] == np.arange(len(keys[0].values))).astype(float)
