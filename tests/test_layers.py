@@ -29,8 +29,8 @@ COLUMNS = [
     {"lanczos", "relax"},
     {"index", "inference", "stream"},
     {"database", "result", "verification", "verify"},
-    {"demo", "report", "settings"},
-    {"cli", "dashboard"},
+    {"demo", "report", "settings", "workspace"},
+    {"cli", "dashboard", "terminal"},
 ]
 COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms}
 

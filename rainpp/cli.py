@@ -1,0 +1,292 @@
+"""The `rainpp` command: arguments and rendering only. Heavy imports sit inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rainpp import __version__
+from rainpp.complaint import Should
+from rainpp.settings import read_settings
+from rainpp.terminal import ProgressBars, reporting, say, show_json, show_pairs, show_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rainpp.index.artifact import Index
+    from rainpp.ranking import Ranking
+    from rainpp.result import Result
+
+app = typer.Typer(
+    name="rainpp",
+    help="From a wrong number in a SQL answer to the training rows behind it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Settings; ./rainpp.toml by default.")
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="MODULE:FUNCTION", help="Function from a checkpoint to a rainpp.Model."
+    ),
+]
+Name = Annotated[str | None, typer.Option("--name", help="What SQL calls the model.")]
+IndexPath = Annotated[Path | None, typer.Option("--index", help="Directory of the index.")]
+DatabasePath = Annotated[Path | None, typer.Option("--database", help="DuckDB file.")]
+Table = Annotated[str | None, typer.Option("--table", help="Table the model predicts.")]
+Arguments = Annotated[
+    list[str] | None, typer.Option("--arg", help="Column the model reads; repeat in order.")
+]
+Encode = Annotated[
+    str | None,
+    typer.Option(
+        "--encode", metavar="MODULE:FUNCTION", help="From the columns to the model's inputs."
+    ),
+]
+Training = Annotated[
+    Path | None, typer.Option("--training", help="Training rows: .npz, .parquet or .csv.")
+]
+Inputs = Annotated[list[str] | None, typer.Option("--input", help="Input column; repeat.")]
+Label = Annotated[str | None, typer.Option("--label", help="Label column.")]
+Id = Annotated[str | None, typer.Option("--id", help="Column of training ids.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def rainpp(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """From a wrong number in a SQL answer to the training rows behind it."""
+    del version  # the callback has printed it
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", help="Folder for report.html.")] = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Corrupt bundled real data, find the corruption from a complaint, prove it by retraining."""
+    with reporting(debug=debug):
+        from rainpp.demo import run_demo
+
+        with ProgressBars() as progress:
+            summary = run_demo(output, progress=progress)
+        if as_json:
+            show_json(summary.as_dict())
+        else:
+            for line in summary.lines():
+                typer.echo(line)
+
+
+@app.command()
+def precompute(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="Trained weights: .npz, .safetensors, .msgpack, Orbax.")
+    ] = None,
+    config: Config = None,
+    model: Factory = None,
+    name: Name = None,
+    training: Training = None,
+    inputs: Inputs = None,
+    label: Label = None,
+    id_column: Id = None,
+    index: IndexPath = None,
+    k: Annotated[str | None, typer.Option("--k", help='Eigenpairs: "auto" or a number.')] = None,
+    interventions: Annotated[
+        list[str] | None, typer.Option("--intervention", help="delete or relabel; repeat.")
+    ] = None,
+    database: DatabasePath = None,
+    table: Table = None,
+    args: Arguments = None,
+    encode: Encode = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Build the index of a trained model, once. Every option may stand in rainpp.toml."""
+    with reporting(debug=debug):
+        settings = (
+            read_settings(config)
+            .override("model", factory=model, checkpoint=checkpoint, name=name)
+            .override("training", path=training, inputs=inputs, label=label, id=id_column)
+            .override("index", path=index, k=k, interventions=interventions)
+            .override("database", path=database, table=table, args=args, encode=encode)
+        )
+        from rainpp.workspace import build_index
+
+        with ProgressBars() as progress:
+            built = build_index(settings, progress)
+        (show_json if as_json else show_pairs)(_about(built))
+
+
+@app.command()
+def complain(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="The query whose answer is wrong.")],
+    column: Annotated[str, typer.Option("--column", help="Column of the wrong number.")],
+    should: Annotated[Should, typer.Option("--should", help="How it should change.")],
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="COLUMN=VALUE", help="Which row of the answer; repeat."),
+    ] = None,
+    row: Annotated[int | None, typer.Option("--row", help="Which row, by number from 0.")] = None,
+    target: Annotated[
+        float | None, typer.Option("--target", help="For equal, at_least and at_most.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many training rows.")] = 20,
+    refine: Annotated[
+        int, typer.Option("--refine", min=0, help="Steps towards exact effects; reads --training.")
+    ] = 0,
+    mode: Annotated[str, typer.Option("--mode", help='"exact" or "rain".')] = "exact",
+    config: Config = None,
+    model: Factory = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Trained weights.")
+    ] = None,
+    name: Name = None,
+    index: IndexPath = None,
+    database: DatabasePath = None,
+    table: Table = None,
+    args: Arguments = None,
+    encode: Encode = None,
+    training: Training = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Rank the training rows behind a wrong number in the answer to SQL."""
+    pairs = dict(_pair(text) for text in where or [])
+    with reporting(debug=debug):
+        settings = (
+            read_settings(config)
+            .override("model", factory=model, checkpoint=checkpoint, name=name)
+            .override("training", path=training)
+            .override("index", path=index)
+            .override("database", path=database, table=table, args=args, encode=encode)
+        )
+        from rainpp.workspace import open_database
+
+        with open_database(settings, with_training=refine > 0) as opened:
+            result = opened.sql(sql, mode=mode)
+            ranking = result.complain(
+                column,
+                should=should.value,
+                row=row,
+                where=_typed(pairs, result) if pairs else None,
+                target=target,
+            ).rank()
+            if refine:
+                ranking.refine(refine)
+            _show_ranking(ranking, result, ranking.top(top), as_json=as_json)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="Directory of an index.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check an index against its checksums and show what it holds."""
+    with reporting(debug=debug):
+        from rainpp.index.artifact import load
+
+        index = load(path)
+        if as_json:
+            spectrum = {"eigenvalues": index.eigenvalues, "manifest": index.manifest}
+            show_json({**_about(index), **spectrum})
+        else:
+            show_pairs({**_about(index), **_spectrum(index), **index.manifest["checks"]})
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"{text!r} is not COLUMN=VALUE.", param_hint="--where")
+    return name, value
+
+
+def _typed(pairs: dict[str, str], result: Result) -> dict[str, Any]:
+    """Values of --where as the types of the answer's columns, where they can be read so."""
+    frame = result.df()
+    readers = {"i": int, "u": int, "f": float}
+    typed: dict[str, Any] = {}
+    for name, text in pairs.items():
+        reader = readers.get(frame[name].dtype.kind, str) if name in frame else str
+        try:
+            typed[name] = reader(text)
+        except ValueError:
+            typed[name] = text
+    return typed
+
+
+def _show_ranking(ranking: Ranking, result: Result, top: pd.DataFrame, *, as_json: bool) -> None:
+    complaint = ranking.complaints[0]
+    if as_json:
+        show_json(
+            {
+                "complaint": str(complaint),
+                "value": complaint.hard,
+                "relaxed": complaint.relaxed,
+                "method": result.method,
+                "coverage": ranking.coverage,
+                "refined_steps": ranking.refined_steps,
+                "ranking": top.to_dict(orient="records"),
+            }
+        )
+        return
+    say(f"{complaint}  [{result.method}; the index captures {ranking.coverage:.0%} of it]")
+    show_table(list(top.columns), top.to_numpy(dtype=object).tolist())
+
+
+def _about(index: Index) -> dict[str, Any]:
+    manifest = index.manifest
+    return {
+        "path": index.path,
+        "k": index.k,
+        "training_rows": index.num_train,
+        "parameters": manifest["num_params"],
+        "classes": manifest["num_classes"],
+        "interventions": ", ".join(manifest["interventions"]),
+        "loss": manifest["loss"],
+        "l2": manifest["l2"],
+        "tables": ", ".join(entry["table"] for entry in manifest["inference"].values()),
+        "at_optimum": manifest["checks"]["at_optimum"],
+    }
+
+
+def _spectrum(index: Index) -> dict[str, Any]:
+    values = index.eigenvalues
+    return {
+        "largest_eigenvalue": values[0],
+        "smallest_eigenvalue": values[-1],
+        "model_fingerprint": index.manifest["model_fingerprint"],
+        "data_fingerprint": index.manifest["data_fingerprint"],
+        "written_by": f"rainpp {index.manifest['rainpp']}",
+    }
+
+
+def main() -> None:
+    """Entry point of the `rainpp` command."""
+    app(prog_name="rainpp")
+
+
+if __name__ == "__main__":
+    main()

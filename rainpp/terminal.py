@@ -1,0 +1,223 @@
+"""How things look on a terminal, and in a pipe: tables, JSON, progress, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from rainpp.errors import RainError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+# A bar that flashes by is noise: steps shorter than this show none.
+_SECONDS_BEFORE_A_BAR = 2.0
+_BROKEN_PIPE = 141
+_INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """One line on stderr, where everything goes that is not the answer."""
+    typer.echo(text, err=True)
+
+
+def show_json(value: Any) -> None:
+    """One JSON object on stdout; numbers JSON has no word for become null."""
+    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on a terminal; tab-separated lines with a header anywhere else."""
+    texts = [[_cell(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in [list(columns), *texts]:
+            typer.echo("\t".join(" ".join(text.split()) for text in line))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*columns, box=SIMPLE_HEAD)
+    for number, column in enumerate(table.columns):
+        if rows and all(isinstance(row[number], int | float) for row in rows):
+            column.justify = "right"
+    for line in texts:
+        table.add_row(*map(escape, line))
+    Console().print(table)
+
+
+def show_pairs(pairs: Mapping[str, Any]) -> None:
+    """Names and values, one pair a line."""
+    if not sys.stdout.isatty():
+        show_table(["name", "value"], list(pairs.items()))
+        return
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        typer.echo(f"{name:<{width}}  {_cell(value)}")
+
+
+def _cell(value: Any) -> str:
+    value = _plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types for NumPy scalars, arrays, paths and NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+class ProgressBars:
+    """A `rainpp.types.Progress`: a bar on stderr for every step that takes over two seconds.
+
+    Shows rate and time left on a terminal, and one line at the end of a step anywhere else.
+    """
+
+    def __init__(self) -> None:
+        self._stage: str | None = None
+        self._started = self._now = 0.0
+        self._done = self._total = 0
+        self._bars: RichProgress | None = None
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units of `stage` are finished; `note` is a short remark."""
+        if stage != self._stage:
+            self._finish()
+            self._stage, self._started = stage, time.monotonic()
+        self._done, self._total, self._now = done, total, time.monotonic()
+        if self._elapsed > _SECONDS_BEFORE_A_BAR and sys.stderr.isatty():
+            self._draw(note)
+
+    @property
+    def _elapsed(self) -> float:
+        return self._now - self._started
+
+    def _draw(self, note: str) -> None:
+        if self._bars is None:
+            self._bars = _new_bars()
+            self._bars.start()
+            self._bars.add_task(self._stage or "", total=self._total, rate=0.0, note="")
+        self._bars.update(
+            self._bars.task_ids[0],
+            completed=self._done,
+            total=self._total,
+            rate=self._done / self._elapsed,
+            note=note,
+        )
+
+    def _finish(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+        if self._stage is not None and self._elapsed > _SECONDS_BEFORE_A_BAR:
+            say(f"{self._stage}: {self._done} of {self._total} in {self._elapsed:.1f} s")
+        self._stage = None
+
+    def __enter__(self) -> ProgressBars:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+
+def _new_bars() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.3g}/s"),
+        TimeLeft(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+@contextmanager
+def reporting(*, debug: bool) -> Generator[None]:
+    """Turn whatever goes wrong into one line on stderr and an exit status.
+
+    1: a RainError, or an exception in the user's own code. 130: Ctrl-C. 141: the reader of our
+    stdout went away, as when a program is ended by SIGPIPE. With `debug`, errors are not caught.
+    """
+    with _quiet_libraries(debug=debug):
+        try:
+            yield
+            sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit, which would complain again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(_INTERRUPTED) from None
+        except Exception as problem:
+            if debug:
+                raise
+            say(_one_line(problem))
+            raise typer.Exit(1) from problem
+
+
+def _one_line(problem: Exception) -> str:
+    text = " ".join(str(problem).split())
+    if isinstance(problem, RainError):
+        return f"error: {text}"
+    kind = type(problem).__name__
+    return f"error: {kind}: {text} (not an error rainpp expects; --debug shows where)"
+
+
+@contextmanager
+def _quiet_libraries(*, debug: bool) -> Generator[None]:
+    """Warnings as one line each; without `debug`, no chatter from checkpoint libraries."""
+    chatty = logging.getLogger("absl")
+    level, hook = chatty.level, sys.unraisablehook
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        if not debug:
+            chatty.setLevel(logging.CRITICAL)
+            # Orbax leaves reads under way when a damaged file stops it; they fail noisily later.
+            sys.unraisablehook = lambda _: None
+        try:
+            yield
+        finally:
+            chatty.setLevel(level)
+            sys.unraisablehook = hook
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    del where, more
+    say(f"warning: {' '.join(str(message).split())}")

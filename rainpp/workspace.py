@@ -1,0 +1,128 @@
+"""What the settings point at, opened: the model, its training rows, its index, the database."""
+
+from __future__ import annotations
+
+from rainpp.adapters.checkpoint import load_checkpoint
+from rainpp.adapters.import_path import load_function
+from rainpp.adapters.training_file import Columns, TrainingRows, read_training
+from rainpp.database import Database, connect
+from rainpp.errors import SettingsError
+from rainpp.index.artifact import Index, load
+from rainpp.index.build import precompute
+from rainpp.inference import Encode
+from rainpp.intervention import Delete, Relabel
+from rainpp.model import Model
+from rainpp.settings import Settings
+from rainpp.types import Progress, silent
+
+_INTERVENTIONS = {"delete": Delete, "relabel": Relabel}
+
+
+def open_model(settings: Settings) -> Model:
+    """The trained model: what `[model] factory` makes of the checkpoint.
+
+    Raises
+    ------
+    SettingsError : the factory or the checkpoint is missing, or it returns something else.
+    ArtifactError : the checkpoint cannot be read.
+    """
+    reference = settings.require("model", "factory")
+    path = settings.require_existing("model", "checkpoint")
+    factory = load_function(reference, key="[model] factory", arguments=("checkpoint",))
+    model = factory(load_checkpoint(path))
+    if not isinstance(model, Model):
+        raise SettingsError(
+            f"`[model] factory` {reference!r} returned a {type(model).__name__}; it must return a "
+            "rainpp.Model."
+        )
+    return model
+
+
+def read_rows(settings: Settings) -> TrainingRows:
+    """The training rows.
+
+    Raises
+    ------
+    SettingsError : no file is named, or it is not there.
+    DataError : it cannot be read.
+    """
+    training = settings.training
+    columns = Columns(training.inputs, training.label, training.id)
+    path = settings.require_existing("training", "path")
+    return read_training(path, columns, classes=settings.database.classes)
+
+
+def build_index(settings: Settings, progress: Progress = silent) -> Index:
+    """Precompute the index and, if a table is named, the projections of its predictions.
+
+    Raises
+    ------
+    RainError : everything that can be known to be missing is reported before the long work.
+    """
+    path = settings.require("index", "path")
+    if settings.database.path is not None:
+        settings.require_existing("database", "path")
+    model, rows = open_model(settings), read_rows(settings)
+    names = settings.index.interventions
+    index = precompute(
+        model,
+        rows.inputs,
+        rows.labels,
+        k=settings.index.k,
+        interventions=[_INTERVENTIONS[name]() for name in names] if names else None,
+        ids=rows.ids,
+        path=path,
+        progress=progress,
+    )
+    if settings.database.path is not None:
+        _register(settings, model, index).close()
+        index = load(path, verify=False)
+    return index
+
+
+def open_database(settings: Settings, *, with_training: bool = False) -> Database:
+    """The database with the model and its index registered, ready for queries.
+
+    Parameters
+    ----------
+    with_training : also read the training rows, which `refine` and `verify` need.
+
+    Raises
+    ------
+    RainError : something is missing, damaged, or belongs to another model.
+    """
+    model = open_model(settings)
+    index = load(settings.require("index", "path"))
+    rows = read_rows(settings) if with_training else None
+    return _register(settings, model, index, rows)
+
+
+def _register(
+    settings: Settings, model: Model, index: Index, rows: TrainingRows | None = None
+) -> Database:
+    name, chosen = settings.model.name, settings.database
+    database = connect(settings.require_existing("database", "path"))
+    try:
+        database.register_model(
+            name,
+            model,
+            index,
+            encode=_encode(settings),
+            classes=chosen.classes,
+            data=(rows.inputs, rows.labels) if rows else None,
+        )
+        if chosen.table is not None and chosen.args is not None:
+            database.materialize(name, table=chosen.table, args=chosen.args)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _encode(settings: Settings) -> Encode | None:
+    if settings.database.encode is None:
+        return None
+    arguments = settings.database.args or ("column",)
+    return load_function(
+        settings.database.encode, key="[database] encode", arguments=tuple(arguments)
+    )

@@ -1,0 +1,415 @@
+"""The command line: what goes to stdout, what to stderr, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import rainpp
+from rainpp import terminal
+from rainpp.cli import app
+
+RAINPP = [sys.executable, "-m", "rainpp.cli"]
+SQL = "SELECT region, count(*) AS n FROM photos WHERE predict(x, y) = 1 GROUP BY region"
+COMPLAIN = ["complain", SQL, "--column", "n", "--where", "region=EU", "--should", "decrease"]
+
+SHOP = """
+import rainpp
+
+def apply(params, inputs):
+    return inputs @ params["dense"]["kernel"] + params["dense"]["bias"][None, :]
+
+def clothing(checkpoint):
+    return rainpp.Model(apply, checkpoint, l2=1e-2)
+
+def number(checkpoint):
+    return 3
+
+def crash(checkpoint):
+    return checkpoint["no such layer"]
+"""
+
+SETTINGS = """
+[model]
+factory = "rainpp_test_shop:clothing"
+checkpoint = "model.npz"
+[training]
+path = "train.parquet"
+id = "id"
+[index]
+path = "shop.rain"
+k = 4
+[database]
+path = "shop.duckdb"
+table = "photos"
+args = ["x", "y"]
+"""
+
+
+def trained(inputs, labels, l2=1e-2):
+    """Softmax regression of two classes at its optimum: logits ±m/2 with m a logistic margin."""
+    rows = np.column_stack([inputs, np.ones(len(inputs))]).astype(np.float64)
+    weights = np.zeros(3)
+    for _ in range(30):
+        positive = 1 / (1 + np.exp(-rows @ weights))
+        slope = rows.T @ (positive - labels) / len(rows) + l2 / 2 * weights
+        curve = (rows.T * (positive * (1 - positive))) @ rows / len(rows) + l2 / 2 * np.eye(3)
+        weights -= np.linalg.solve(curve, slope)
+    both = np.stack([-weights / 2, weights / 2], axis=1).astype(np.float32)
+    return {"dense": {"kernel": both[:2], "bias": both[2]}}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with a trained model, its rows, rainpp.toml and a database."""
+    folder = tmp_path_factory.mktemp("shop")
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(80, 2)).astype(np.float32)
+    labels = (inputs @ [2.0, 1.0] > 0).astype(int)
+    labels[:6] = 1 - labels[:6]
+    rainpp.save_checkpoint(trained(inputs, labels), folder / "model.npz")
+    columns = {"x": inputs[:, 0], "y": inputs[:, 1], "label": labels, "id": np.arange(80) + 1000}
+    pq.write_table(pa.table(columns), folder / "train.parquet")
+    (folder / "rainpp_test_shop.py").write_text(SHOP)
+    (folder / "rainpp.toml").write_text(SETTINGS)
+    points = rng.normal(size=(60, 2)).astype(np.float32)
+    photos = pa.table({"x": points[:, 0], "y": points[:, 1], "region": ["EU", "US", "JP"] * 20})
+    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+        connection.register("source", photos)
+        connection.execute("CREATE TABLE photos AS SELECT * FROM source")
+    return folder
+
+
+@pytest.fixture
+def here(shop, monkeypatch):
+    """The shop as the current folder, its module forgotten afterwards."""
+    monkeypatch.chdir(shop)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield shop
+    sys.modules.pop("rainpp_test_shop", None)
+
+
+@pytest.fixture
+def indexed(here):
+    """The shop with its index built, by the command itself."""
+    if not (here / "shop.rain").exists():
+        assert run("precompute", "model.npz").exit_code == 0
+    return here
+
+
+def run(*arguments):
+    """In this process: quick, and the warnings of the libraries still count."""
+    return CliRunner().invoke(app, list(arguments))
+
+
+def call(*arguments, **more):
+    """In a process of its own, as a user would."""
+    return subprocess.run([*RAINPP, *arguments], capture_output=True, text=True, timeout=60, **more)
+
+
+def error_of(result):
+    """The one line a failing command may say."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+    return result.stderr
+
+
+# -- the commands
+
+
+def test_precompute_builds_the_index_and_stores_the_table(here):
+    result = run("precompute", "model.npz", "--json")
+    assert result.exit_code == 0, result.stderr
+    about = json.loads(result.stdout)
+    assert about["k"] == 4
+    assert about["training_rows"] == 80
+    assert about["tables"] == "photos"
+    index = rainpp.load(here / "shop.rain")
+    assert index.manifest["interventions"] == ["delete", "relabel"]
+    assert index.arrays["train_ids"][0] == 1000
+
+
+def test_flags_stand_in_for_the_file(here, tmp_path):
+    (tmp_path / "empty.toml").touch()
+    flags = {
+        "--config": tmp_path / "empty.toml",
+        "--model": "rainpp_test_shop:clothing",
+        "--training": here / "train.parquet",
+        "--id": "id",
+        "--index": tmp_path / "other.rain",
+        "--k": 2,
+        "--intervention": "delete",
+    }
+    words = [str(word) for pair in flags.items() for word in pair]
+    result = run("precompute", str(here / "model.npz"), *words)
+    assert result.exit_code == 0, result.stderr
+    assert "k\t2\n" in result.stdout
+    assert "interventions\tdelete\n" in result.stdout
+
+
+@pytest.mark.usefixtures("indexed")
+def test_complain_prints_a_table_of_rows():
+    result = run(*COMPLAIN, "--top", "5")
+    assert result.exit_code == 0, result.stderr
+    header, *lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert header[:4] == ["train_id", "intervention", "detail", "score"]
+    assert len(lines) == 5
+    assert all(1000 <= int(line[0]) < 1080 for line in lines)
+    assert "`n` where region='EU' is" in result.stderr
+    assert "should decrease" in result.stderr
+
+
+@pytest.mark.usefixtures("indexed")
+def test_complain_agrees_with_the_library():
+    answer = json.loads(run(*COMPLAIN, "--top", "5", "--json").stdout)
+    import rainpp_test_shop
+
+    model = rainpp_test_shop.clothing(rainpp.load_checkpoint("model.npz"))
+    with rainpp.connect("shop.duckdb") as db:
+        db.register_model("predict", model, rainpp.load("shop.rain"))
+        cell = db.sql(SQL).complain("n", where={"region": "EU"}, should="decrease")
+        expected = cell.rank().top(5)
+    assert [row["train_id"] for row in answer["ranking"]] == expected.train_id.tolist()
+    assert answer["ranking"][0]["effect"] == pytest.approx(expected.effect[0], rel=1e-5)
+    assert 0 <= answer["coverage"] <= 1
+    assert answer["value"] == cell.complaint.hard
+
+
+@pytest.mark.usefixtures("indexed")
+def test_refine_reads_the_training_rows():
+    answer = json.loads(run(*COMPLAIN, "--refine", "4", "--json").stdout)
+    assert answer["refined_steps"] == 4
+
+
+@pytest.mark.usefixtures("indexed")
+def test_target_row_and_numbers_in_where():
+    sql = SQL.replace("region,", "length(region) AS size, region,")
+    found = run("complain", sql, "--column", "n", "--where", "size=2", "--where", "region=US",
+                "--should", "at_least", "--target", "1000")  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    assert "size=2, region='US'" in found.stderr or "region='US'" in found.stderr
+    found = run(
+        "complain", SQL, "--column", "n", "--row", "1", "--should", "equal", "--target", "3"
+    )
+    assert found.exit_code == 0, found.stderr
+
+
+@pytest.mark.usefixtures("indexed")
+def test_inspect():
+    result = run("inspect", "shop.rain")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "name\tvalue"
+    assert "at_optimum\tyes" in result.stdout
+    inspected = json.loads(run("inspect", "shop.rain", "--json").stdout)
+    assert len(inspected["eigenvalues"]) == 4
+    assert inspected["manifest"]["num_train"] == 80
+
+
+class Summary:
+    """What `rainpp.demo.run_demo` gives back, as far as the command looks at it."""
+
+    def lines(self):
+        return ["before 5", "after 3"]
+
+    def as_dict(self):
+        return {"before": 5, "after": np.int64(3)}
+
+
+def test_demo_prints_its_summary(tmp_path, monkeypatch):
+    asked = []
+
+    def run_demo(output, *, progress):
+        progress("training", 1, 1)
+        asked.append(output)
+        return Summary()
+
+    monkeypatch.setitem(sys.modules, "rainpp.demo", types.SimpleNamespace(run_demo=run_demo))
+    result = run("demo", "--output", str(tmp_path))
+    assert (result.stdout, result.stderr) == ("before 5\nafter 3\n", "")
+    assert asked == [tmp_path]
+    assert json.loads(run("demo", "--json").stdout) == {"before": 5, "after": 3}
+
+
+# -- how commands end
+
+
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "nothing.rain"], "no index at `nothing.rain`"),
+        (["precompute", "none.npz"], "`[model] checkpoint` is `none.npz`, where there is nothing"),
+        (["precompute", "--k", "0"], "`[index] k` in the flag is '0'"),
+        (["precompute", "--config", "no.toml"], "cannot read the settings `no.toml`"),
+        (["precompute", "--model", "rainpp_test_shop:shoes"], "has no function `shoes`"),
+        (["precompute", "--model", "rainpp_test_shop:number"], "returned a int"),
+        (["precompute", "--model", "rainpp_test_shop:crash"], "KeyError: 'no such layer'"),
+        (["precompute", "--label", "kind"], "no column `kind`"),
+        ([*COMPLAIN[:-1], "equal"], "needs a finite `target`"),
+        ([*COMPLAIN, "--database", "none.duckdb"], "`[database] path` is `none.duckdb`"),
+        ([*COMPLAIN, "--index", "none.rain"], "no index at `none.rain`"),
+        (["complain", "SELEC 1", *COMPLAIN[2:]], "SELEC"),
+        (["complain", SQL, "--column", "m", *COMPLAIN[4:]], "no column 'm'"),
+        ([*COMPLAIN[:5], "region=XX", *COMPLAIN[6:]], "XX"),
+    ],
+)
+def test_errors_are_one_line(arguments, words):
+    assert words in error_of(run(*arguments))
+
+
+@pytest.mark.usefixtures("indexed")
+def test_debug_shows_the_traceback():
+    done = call("inspect", "nothing.rain", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ArtifactError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["complain", SQL],
+        [*COMPLAIN[:-1], "vanish"],
+        [*COMPLAIN[:5], "region", *COMPLAIN[6:]],
+        [*COMPLAIN, "--top", "0"],
+        ["inspect"],
+        ["inspekt", "shop.rain"],
+    ],
+)
+def test_usage_errors(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr
+
+
+def test_help_and_version():
+    assert run("--version").stdout.strip() == rainpp.__version__
+    for command in ([], ["demo"], ["precompute"], ["complain"], ["inspect"]):
+        result = run(*command, "--help")
+        assert result.exit_code == 0
+        assert "Usage: " in result.stdout
+    for command in ("demo", "precompute", "complain", "inspect"):
+        assert "--json" in run(command, "--help").stdout
+
+
+# -- as a process of its own
+
+
+def test_a_whole_session(shop, tmp_path):
+    words = ["--index", str(tmp_path / "s.rain")]
+    built = call("precompute", "model.npz", *words, cwd=shop)
+    assert (built.returncode, built.stderr) == (0, "")
+    assert built.stdout.startswith("name\tvalue\n")
+    found = call(*COMPLAIN, *words, "--json", cwd=shop)
+    assert found.returncode == 0, found.stderr
+    assert len(json.loads(found.stdout)["ranking"]) == 20
+    failed = call("complain", cwd=shop)
+    assert (failed.returncode, failed.stdout) == (2, "")
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_closed_pipe_is_quiet():
+    """`rainpp inspect | head -0`: the reader is gone before the first line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*RAINPP, "inspect", "shop.rain"], stdout=writer, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_ctrl_c(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time, pathlib\npathlib.Path('here').touch()\ntime.sleep(30)"
+    )
+    (tmp_path / "w.npz").write_bytes(b"")
+    (tmp_path / "rainpp.toml").write_text('[model]\nfactory = "slow:f"\n[index]\npath = "i"')
+    child = subprocess.Popen(
+        [*RAINPP, "precompute", "w.npz"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(300):
+        if (tmp_path / "here").exists():
+            break
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=20)
+    assert (child.returncode, stderr) == (130, "interrupted\n")
+
+
+# -- progress and tables
+
+
+def test_short_steps_show_nothing_and_long_ones_a_line(capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 1.0, 1.0, 4.5])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    with terminal.ProgressBars() as progress:
+        progress("short", 0, 5)
+        progress("short", 5, 5)
+        progress("long", 0, 8)
+        progress("long", 8, 8)
+    assert capsys.readouterr() == ("", "long: 8 of 8 in 3.5 s\n")
+
+
+class Screen:
+    """A stderr that says it is a terminal and keeps what is drawn."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(terminal, "_SECONDS_BEFORE_A_BAR", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with terminal.ProgressBars() as progress:
+        progress("projections", 3, 10)
+        progress("projections", 4, 10, "note")
+    assert "projections" in screen.text
+    assert "4/10" in screen.text
+    assert "/s" in screen.text
+
+
+def test_a_table_on_a_terminal(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal.show_table(["train_id", "detail"], [[7, "[bold]"], [11, None]])
+    assert "[bold]" in screen.text
+    assert "\t" not in screen.text
+    terminal.show_pairs({"k": 4, "l2": np.float32(0.1)})
+    assert "l2  0.1" in screen.text
+
+
+def test_json_has_only_json_values(capsys):
+    terminal.show_json({"a": np.float32("nan"), "b": np.arange(2), "c": Path("x"), 3: (True, None)})
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"a": None, "b": [0, 1], "c": "x", "3": [True, None]}
