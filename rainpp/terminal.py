@@ -39,22 +39,22 @@ def show_json(value: Any) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on a terminal; tab-separated lines with a header anywhere else."""
-    texts = [[_cell(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for line in [list(columns), *texts]:
-            typer.echo("\t".join(" ".join(text.split()) for text in line))
+        for line in [columns, *rows]:
+            typer.echo("\t".join(" ".join(_cell(cell).split()) for cell in line))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns, box=SIMPLE_HEAD)
+    # Spaces instead of underscores let a long name break into two lines on a narrow screen.
+    table = Table(*(name.replace("_", " ") for name in columns), box=SIMPLE_HEAD)
     for number, column in enumerate(table.columns):
         if rows and all(isinstance(row[number], int | float) for row in rows):
             column.justify = "right"
-    for line in texts:
-        table.add_row(*map(escape, line))
+    for row in rows:
+        table.add_row(*(escape(_cell(cell, digits=4)) for cell in row))
     Console().print(table)
 
 
@@ -68,13 +68,13 @@ def show_pairs(pairs: Mapping[str, Any]) -> None:
         typer.echo(f"{name:<{width}}  {_cell(value)}")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, digits: int = 6) -> str:
     value = _plain(value)
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:
