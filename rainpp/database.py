@@ -22,13 +22,15 @@ from rainpp.inference import (
     check_classes,
     check_probabilities,
     predict_table,
-    quoted,
     read_rowids,
+    resolve_columns,
+    resolve_table,
     table_content,
 )
 from rainpp.lanczos.projection import project_inference
 from rainpp.model import Model
 from rainpp.ranking import Ranking
+from rainpp.relax.catalog import TableEntry
 from rainpp.relax.plan import Slot, make_plan
 from rainpp.result import BoundComplaint, Result, Setting, rank_together
 from rainpp.training_set import TrainingSet
@@ -145,13 +147,15 @@ class Database:
         ShapeError, DataError : they do not fit the table, or are not probabilities.
         """
         self._check_name(name)
-        rowids = read_rowids(self.connection, table)
-        values = check_probabilities(probabilities, num_rows=rowids.size, table=table)
+        entry = resolve_table(self.connection, table)
+        rowids = read_rowids(self.connection, entry)
+        values = check_probabilities(probabilities, num_rows=rowids.size, table=entry.shown)
         known = check_classes(classes, values.shape[1])
-        predictions = PredictionTable(name, table, None, rowids, values, known)
-        content = table_content(self.connection, table, None)
+        self._check_same_classes(name, known)
+        predictions = PredictionTable(name, entry.shown, None, rowids, values, known)
+        content = table_content(self.connection, entry, None)
         self._models[name.lower()] = RegisteredModel(name, known)
-        self._tables[_key(name, table)] = [InferenceTable(predictions, content)]
+        self._tables[_key(name, entry)] = [InferenceTable(predictions, content)]
 
     def materialize(self, name: str, *, table: str, args: Sequence[str]) -> None:
         """Predict a table now and keep the projections, so that complaints need no model.
@@ -167,17 +171,18 @@ class Database:
         registered = self._find(name)
         if registered.model is None or registered.index is None:
             raise ModelError(f"`{name}` has no index to store projections in.")
-        arguments = tuple(args)
-        found = predict_table(self.connection, registered, table=table, arguments=arguments)
+        entry = resolve_table(self.connection, table)
+        arguments = resolve_columns(entry, args)
+        found = predict_table(self.connection, registered, entry=entry, arguments=arguments)
         if found.inputs is None:
             raise DataError(f"`{table}` has no rows to materialise.")
-        label = _label(name, table, arguments)
+        label = _label(name, entry, arguments)
         stored = _stored_projections(registered.index, label, found)
         if stored is None:
             registered = self._store(registered, label, found)
             assert registered.index is not None  # `_store` gives it one
             stored = registered.index.arrays[f"{label}-projections"]
-        self._tables[_key(name, table)] = [replace(found, projections=stored)]
+        self._tables[_key(name, entry)] = [replace(found, projections=stored)]
 
     def sql(self, query: str, *, mode: str = "exact") -> Result:
         """Run a query over predictions.
@@ -196,7 +201,11 @@ class Database:
             raise QueryError(f"`mode` is {mode!r}; it must be 'exact' or 'rain'.")
         functions = {item.name: item.classes for item in self._models.values()}
         plan = make_plan(query, self.connection, functions)
-        tables = {slot: self._inference_table(slot) for slot in plan.slots}
+        entries = {
+            source.table: TableEntry(source.table, source.qualified, source.columns)
+            for source in plan.query.sources
+        }
+        tables = {slot: self._inference_table(slot, entries[slot.table]) for slot in plan.slots}
         models = {item.name: item for item in self._models.values()}
         setting = Setting(self.connection, plan, mode, tables, models)
         return Result(setting, setting.evaluate())
@@ -237,29 +246,37 @@ class Database:
     def _forget(self, name: str) -> None:
         self._tables = {key: kept for key, kept in self._tables.items() if key[0] != name.lower()}
 
-    def _inference_table(self, slot: Slot) -> InferenceTable:
-        known = self._tables.setdefault(_key(slot.model, slot.table), [])
+    def _check_same_classes(self, name: str, classes: tuple[ClassValue, ...]) -> None:
+        known = self._models.get(name.lower())
+        if known is not None and known.model is None and known.classes != classes:
+            raise DataError(
+                f"`{name}` is registered with the classes {list(known.classes)}; "
+                f"got {list(classes)}. Use one name per set of classes."
+            )
+
+    def _inference_table(self, slot: Slot, entry: TableEntry) -> InferenceTable:
+        known = self._tables.setdefault(_key(slot.model, entry), [])
         for item in known:
             arguments = item.predictions.arguments
-            if arguments is None or slot.arguments is None or arguments == slot.arguments:
-                if item.content == table_content(self.connection, slot.table, arguments):
+            if None in (arguments, slot.arguments) or arguments == slot.arguments:
+                if item.content == table_content(self.connection, entry, arguments):
                     return item
                 if item.projections is not None or arguments is None:
                     raise ArtifactError(_stale(slot, item))
                 known.remove(item)
                 break
-        return self._predict(slot)
+        return self._predict(slot, entry)
 
-    def _predict(self, slot: Slot) -> InferenceTable:
+    def _predict(self, slot: Slot, entry: TableEntry) -> InferenceTable:
         registered = self._find(slot.model)
         if registered.model is None:
             raise QueryError(
                 f"`{slot.model}` has probabilities for another table only, not for `{slot.table}`. "
                 "Call register_predictions for it, or register_model."
             )
-        arguments = slot.arguments or tuple(_columns(self.connection, slot.table))
-        found = predict_table(self.connection, registered, table=slot.table, arguments=arguments)
-        self._tables[_key(slot.model, slot.table)].append(found)
+        arguments = slot.arguments or entry.columns
+        found = predict_table(self.connection, registered, entry=entry, arguments=arguments)
+        self._tables[_key(slot.model, entry)].append(found)
         return found
 
     def _store(
@@ -297,13 +314,13 @@ def _num_classes(model: Model, index: Index | None, classes: Sequence[ClassValue
     return len(classes)
 
 
-def _key(name: str, table: str) -> tuple[str, str]:
-    return name.lower(), table.lower()
+def _key(name: str, entry: TableEntry) -> tuple[str, str]:
+    return name.lower(), entry.shown
 
 
-def _label(name: str, table: str, arguments: tuple[str, ...]) -> str:
+def _label(name: str, entry: TableEntry, arguments: tuple[str, ...]) -> str:
     """A file-safe name for one (model, table, arguments)."""
-    text = "\0".join([name.lower(), table.lower(), *arguments])
+    text = "\0".join([name.lower(), entry.shown, *arguments])
     return "inference-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -312,10 +329,6 @@ def _stored_projections(index: Index, label: str, found: InferenceTable) -> np.n
     if entry is None or entry["inputs"] != fingerprint(found.inputs):
         return None
     return index.arrays[f"{label}-projections"]
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    return [row[0] for row in connection.execute(f"DESCRIBE {quoted(table)}").fetchall()]
 
 
 def _stale(slot: Slot, item: InferenceTable) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,12 @@ import duckdb
 import jax
 import numpy as np
 import pyarrow as pa
+from sqlglot import exp
 
 from rainpp.errors import DataError, ModelError, QueryError, ShapeError
 from rainpp.index.artifact import Index
 from rainpp.model import Model, check_inputs
+from rainpp.relax.catalog import TableEntry, clean, find_table, quote, suggest
 from rainpp.types import ClassValue, PredictionTable, PyTree
 
 Encode = Callable[..., PyTree]
@@ -49,9 +51,36 @@ class InferenceTable:
     projections: np.ndarray | None = field(default=None, repr=False)
 
 
-def quoted(name: str) -> str:
-    """`name` (dots separate catalog, schema and table) as SQL identifiers."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+def resolve_table(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
+    """The base table `name` means: a plain name, or schema.table as in SQL.
+
+    Raises
+    ------
+    QueryError, UnsupportedQueryError : there is none, or it is a view or a file.
+    """
+    try:
+        return find_table(con, exp.Table(this=exp.to_identifier(name, quoted=True)), name)
+    except QueryError:
+        if "." not in name:
+            raise
+    return find_table(con, exp.to_table(name, dialect="duckdb"), name)
+
+
+def resolve_columns(entry: TableEntry, names: Sequence[str]) -> tuple[str, ...]:
+    """Columns of `entry` as the table spells them.
+
+    Raises
+    ------
+    QueryError : one is not there, or none is named.
+    """
+    spelled = {column.lower(): column for column in entry.columns}
+    for name in names:
+        if name.lower() not in spelled:
+            hint = suggest(name, list(entry.columns), "columns")
+            raise QueryError(f"table `{entry.shown}` has no column `{name}`{hint}")
+    if not names:
+        raise QueryError("`args` is empty; name the columns the model reads.")
+    return tuple(spelled[name.lower()] for name in names)
 
 
 def check_classes(classes: Any, count: int) -> tuple[ClassValue, ...]:
@@ -79,57 +108,48 @@ def check_classes(classes: Any, count: int) -> tuple[ClassValue, ...]:
 
 
 def table_content(
-    con: duckdb.DuckDBPyConnection, table: str, arguments: tuple[str, ...] | None
+    con: duckdb.DuckDBPyConnection, entry: TableEntry, arguments: tuple[str, ...] | None
 ) -> str:
     """A hash that changes when a row is added, removed or moved, or a model argument changes.
 
     Measured: 23 ms for 10 000 images of 784 floats, 1 ms for scalar columns.
     """
-    columns = ", ".join(["rowid", *(quoted_column(name) for name in arguments or ())])
-    query = f"SELECT count(*), max(rowid), bit_xor(hash({columns})) FROM {quoted(table)}"
-    return "-".join(str(part) for part in _fetch_row(con, query, table))
+    columns = ", ".join(["rowid", *(quote(name) for name in arguments or ())])
+    query = f"SELECT count(*), max(rowid), bit_xor(hash({columns})) FROM {entry.qualified}"
+    return "-".join(str(part) for part in con.execute(query).fetchall()[0])
 
 
-def quoted_column(name: str) -> str:
-    """A column name as a SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def read_rowids(con: duckdb.DuckDBPyConnection, table: str) -> np.ndarray:
+def read_rowids(con: duckdb.DuckDBPyConnection, entry: TableEntry) -> np.ndarray:
     """Row ids of a base table, ascending."""
-    query = f"SELECT rowid FROM {quoted(table)} ORDER BY rowid"
-    try:
-        return con.sql(query).to_arrow_table().column(0).to_numpy()
-    except duckdb.Error as problem:
-        raise QueryError(_one_line(problem)) from None
+    query = f"SELECT rowid FROM {entry.qualified} ORDER BY rowid"
+    return con.sql(query).to_arrow_table().column(0).to_numpy()
 
 
 def predict_table(
     con: duckdb.DuckDBPyConnection,
     registered: RegisteredModel,
     *,
-    table: str,
+    entry: TableEntry,
     arguments: tuple[str, ...],
 ) -> InferenceTable:
     """Read the argument columns, run the model once per row, and keep inputs and probabilities.
 
     Raises
     ------
-    QueryError : the table has no such column.
     DataError : NULL in a model argument, or no rows.
     ModelError : the model cannot read what `encode` returns, or its width is not len(classes).
     """
     assert registered.model is not None  # bare probabilities never come here
-    content = table_content(con, table, arguments)
-    rowids, columns = _read_columns(con, table, arguments)
+    content = table_content(con, entry, arguments)
+    rowids, columns = _read_columns(con, entry, arguments)
     if rowids.size == 0:
         inputs, probabilities = None, np.zeros((0, len(registered.classes)))
     else:
-        inputs = _encode(registered, columns, rowids.size, table)
+        inputs = _encode(registered, columns, rowids.size, entry.shown)
         probabilities = registered.model.probabilities(inputs)
     _check_width(registered, probabilities)
     predictions = PredictionTable(
-        registered.name, table, arguments, rowids, probabilities, registered.classes
+        registered.name, entry.shown, arguments, rowids, probabilities, registered.classes
     )
     return InferenceTable(predictions, content, inputs)
 
@@ -169,23 +189,23 @@ def check_probabilities(probabilities: Any, *, num_rows: int, table: str) -> np.
 
 
 def _read_columns(
-    con: duckdb.DuckDBPyConnection, table: str, arguments: tuple[str, ...]
+    con: duckdb.DuckDBPyConnection, entry: TableEntry, arguments: tuple[str, ...]
 ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-    names = ", ".join(quoted_column(name) for name in arguments)
-    query = f"SELECT rowid, {names} FROM {quoted(table)} ORDER BY rowid"
+    names = ", ".join(quote(name) for name in arguments)
+    query = f"SELECT rowid, {names} FROM {entry.qualified} ORDER BY rowid"
     try:
         rows = con.sql(query).to_arrow_table()
     except duckdb.Error as problem:
-        raise QueryError(_one_line(problem)) from None
+        raise QueryError(f"cannot read `{entry.shown}`: {clean(problem)}.") from None
     columns: dict[str, np.ndarray] = {}
     for position, name in enumerate(arguments, start=1):
         column = rows.column(position)
         if column.null_count:
             raise DataError(
-                f"`{table}.{name}` is NULL in {column.null_count} rows; a model argument must have "
-                "a value in every row. Fill or delete those rows."
+                f"`{entry.shown}.{name}` is NULL in {column.null_count} rows; a model argument "
+                "must have a value in every row. Fill or delete those rows."
             )
-        columns[name] = _to_numpy(column.combine_chunks(), f"{table}.{name}")
+        columns[name] = _to_numpy(column.combine_chunks(), f"{entry.shown}.{name}")
     return rows.column(0).to_numpy(), columns
 
 
@@ -247,15 +267,3 @@ def _default_inputs(
             f"`{registered.name}` has array and scalar arguments; pass encode= to combine them."
         )
     return np.stack(arrays, axis=-1).astype(dtype)
-
-
-def _fetch_row(con: duckdb.DuckDBPyConnection, query: str, table: str) -> tuple[Any, ...]:
-    try:
-        rows = con.execute(query).fetchall()
-    except duckdb.Error as problem:
-        raise QueryError(f"cannot read `{table}`: {_one_line(problem)}") from None
-    return rows[0]
-
-
-def _one_line(problem: Exception) -> str:
-    return " ".join(str(problem).split())
