@@ -7,12 +7,12 @@ real column `pred` (`pred2` for a second model) for DuckDB.
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Mapping
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from rainpp.relax.answer import Answer, evaluate
 from rainpp.relax.plan import make_plan
@@ -43,13 +43,7 @@ def evaluated(
     """The answer to `sql`; probabilities by table name, or by (model, table)."""
     functions = classes if isinstance(classes, dict) else {"predict": tuple(classes)}
     plan = make_plan(sql, con, functions)
-    tables = {}
-    for slot in plan.slots:
-        p = probabilities.get((slot.model, slot.table), probabilities.get(slot.table))
-        tables[slot] = PredictionTable(
-            slot.model, slot.table, None, rowids(con, slot.table), p, functions[slot.model]
-        )
-    return evaluate(plan, con, tables, mode=mode)
+    return evaluate(plan, con, predictions(con, plan, probabilities, functions), mode=mode)
 
 
 def with_column(con, table, predictions, *, column="pred"):
@@ -78,47 +72,83 @@ def frame(con, sql):
 
 
 def expectation(con, plain, probabilities, *, classes=CLASSES, condition=None):
-    """E[cell] by running `plain` (one row, one number) in DuckDB for every possible world.
+    """E[cell] by running `plain` (one row, one number) in DuckDB in every possible world.
 
-    `{table}` in `plain` reads the world's predictions. NULL counts as zero, unless `condition` is
-    given: then the expectation is conditional on the number it computes being non-zero.
+    `{table}` in `plain` reads the world's predictions; one correlated query covers all worlds.
+    NULL counts as zero, unless `condition` is given: then the expectation is conditional on the
+    number it computes being non-zero.
     """
     names = list(probabilities)
     sizes = [len(probabilities[name]) for name in names]
-    total = mass = 0.0
-    for world in itertools.product(range(len(classes)), repeat=sum(sizes)):
-        weight, offset = 1.0, 0
-        views = {}
-        for name, size in zip(names, sizes, strict=True):
-            chosen = world[offset : offset + size]
-            offset += size
-            weight *= math.prod(probabilities[name][i, c] for i, c in enumerate(chosen))
-            rows = ", ".join(f"({i}, {classes[c]!r})" for i, c in enumerate(chosen))
-            views[name] = (
-                f"(SELECT t.*, t.rowid AS rid, w.pred FROM {name} t "
-                f"JOIN (VALUES {rows}) w(i, pred) ON w.i = t.rowid)"
-            )
-        value = con.execute(plain.format(**views)).fetchone()[0]
-        if condition is not None:
-            present = con.execute(condition.format(**views)).fetchone()[0]
-            if not present:
-                continue
-        mass += weight
-        total += weight * (value or 0.0)
-    return total / mass if condition is not None else total
+    worlds = np.array(list(itertools.product(range(len(classes)), repeat=sum(sizes))))
+    weights, views, offset = np.ones(len(worlds)), {}, 0
+    for name, size in zip(names, sizes, strict=True):
+        chosen = worlds[:, offset : offset + size]
+        weights *= probabilities[name][np.arange(size), chosen].prod(axis=1)
+        offset += size
+        predictions = pa.table(
+            {
+                "world": np.repeat(np.arange(len(worlds)), size),
+                "i": np.tile(rowids(con, name), len(worlds)),
+                "pred": pa.array(list(classes)).take(pa.array(chosen.ravel())),
+            }
+        )
+        con.register(f"worlds_of_{name}", predictions)
+        views[name] = (
+            f"(SELECT t.*, t.rowid AS rid, p.pred FROM {name} t JOIN worlds_of_{name} p "
+            "ON p.i = t.rowid WHERE p.world = w.world)"
+        )
+    condition = "SELECT 1" if condition is None else condition
+    rows = con.execute(
+        f"SELECT coalesce(({plain.format(**views)}), 0)::DOUBLE, "
+        f"({condition.format(**views)})::DOUBLE > 0 "
+        f"FROM range({len(worlds)}) w(world) ORDER BY world"
+    ).fetchnumpy()
+    for name in names:
+        con.unregister(f"worlds_of_{name}")
+    values, present = (np.asarray(column) for column in rows.values())
+    return float((weights * values * present).sum() / (weights * present).sum())
 
 
-def finite_difference(con, sql, probabilities, *, table, column, row=0, mode="exact", **kwargs):
-    """Central differences of a relaxed cell over single entries of P, not renormalised."""
+def slope_along(con, sql, probabilities, direction, *, table, column, row=0, mode="exact"):
+    """Central difference of a relaxed cell along `direction (V, R)`, rows not renormalised."""
     step = 1e-6
-    p = probabilities[table]
-    out = np.zeros_like(p)
-    for index in np.ndindex(*p.shape):
-        values = []
-        for sign in (1, -1):
-            moved = p.copy()
-            moved[index] += sign * step
-            answer = evaluated(con, sql, {**probabilities, table: moved}, mode=mode, **kwargs)
-            values.append(answer.cell(row, column)[1])
-        out[index] = (values[0] - values[1]) / (2 * step)
-    return out
+    plan = make_plan(sql, con, {"predict": CLASSES})
+    values = []
+    for sign in (1, -1):
+        moved = {**probabilities, table: probabilities[table] + sign * step * direction}
+        answer = evaluate(plan, con, predictions(con, plan, moved), mode=mode)
+        values.append(answer.cell(row, column)[1])
+    return (values[0] - values[1]) / (2 * step)
+
+
+def assert_slopes(con, sql, probabilities, *, tables, column="n", row=0, mode="exact"):
+    """The gradient agrees with differences along random directions, one of them a single entry."""
+    gradient = evaluated(con, sql, probabilities, mode=mode).gradient(row, column)
+    for table in tables:
+        p = probabilities[table]
+        rng = np.random.default_rng(len(sql))
+        single = np.zeros(p.shape)
+        single[rng.integers(len(p)), rng.integers(p.shape[1])] = 1.0
+        for direction in (rng.normal(size=p.shape), single):
+            seen = slope_along(
+                con, sql, probabilities, direction, table=table, column=column, row=row, mode=mode
+            )
+            slope = float((gradient["predict", table] * direction).sum())
+            assert abs(seen - slope) <= 1e-6 * max(1.0, abs(slope)), (table, seen, slope)
+
+
+def predictions(con, plan, probabilities, functions=None):
+    """Prediction tables for the slots of a plan, found by table or by (model, table)."""
+    classes = functions or {"predict": CLASSES}
+    return {
+        slot: PredictionTable(
+            slot.model,
+            slot.table,
+            None,
+            rowids(con, slot.table),
+            probabilities.get((slot.model, slot.table), probabilities.get(slot.table)),
+            classes[slot.model],
+        )
+        for slot in plan.slots
+    }
