@@ -49,7 +49,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.table import Table
 
     # Spaces instead of underscores let a long name break into two lines on a narrow screen.
-    table = Table(*(name.replace("_", " ") for name in columns), box=SIMPLE_HEAD)
+    table = Table(
+        *(name.replace("_", " ") for name in columns),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for number, column in enumerate(table.columns):
         if rows and all(isinstance(row[number], int | float) for row in rows):
             column.justify = "right"
