@@ -1,0 +1,293 @@
+"""The data sets of the paper, read from files that anybody can download.
+
+Files are looked for in the folder named by the environment variable RAINPP_DATA, and otherwise in
+`../shared/data` beside the repository. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rainpp.errors import DataError
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
+_MNIST_SOURCE = (
+    "the four idx files of https://storage.googleapis.com/cvdf-datasets/mnist/, or "
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+)
+_FASHION_SOURCE = (
+    "the four idx files of http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+)
+_ADULT_SOURCE = "https://archive.ics.uci.edu/dataset/2/adult"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test rows of a classification task.
+
+    Attributes
+    ----------
+    train_inputs, test_inputs : (n, features) float32.
+    train_labels, test_labels : (n,) classes from 0.
+    """
+
+    train_inputs: Floats
+    train_labels: Labels
+    test_inputs: Floats
+    test_labels: Labels
+
+
+@dataclass(frozen=True)
+class AdultDataset(Dataset):
+    """ADULT: label 1 is an income above 50K, and the rows as a person would read them.
+
+    Attributes
+    ----------
+    train_frame, test_frame : the columns of `COLUMNS`, in the order of the inputs' rows; unknown
+        values are "?", `income` is "<=50K" or ">50K".
+    """
+
+    train_frame: pd.DataFrame
+    test_frame: pd.DataFrame
+
+
+def data_folder() -> Path:
+    """Where the data files are expected; it need not exist."""
+    named = os.environ.get("RAINPP_DATA")
+    return Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+
+
+# --- MNIST and Fashion-MNIST ---------------------------------------------------------------------
+
+_IDX_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+# Ours, then the one that Keras downloads.
+_NPZ_KEYS = (
+    ("train_image", "train_label", "test_image", "test_label"),
+    ("x_train", "y_train", "x_test", "y_test"),
+)
+
+
+def mnist() -> Dataset:
+    """Handwritten digits: 60 000 + 10 000 images of 28×28, flattened to 784 numbers in [0, 1].
+
+    Read from `mnist.npz`, or from the four idx files (also `.gz`) in the data folder.
+
+    Raises
+    ------
+    DataError : a file is missing or is not of the expected format.
+    """
+    folder = data_folder()
+    archive = folder / "mnist.npz"
+    if archive.exists():
+        return _images(archive, _read_npz(archive))
+    return _images(folder, _read_idx_files(folder, "mnist.npz or ", _MNIST_SOURCE))
+
+
+def fashion_mnist() -> Dataset:
+    """Clothing in the format of MNIST, from the idx files in the subfolder `fashion-mnist`.
+
+    A subfolder, because the files carry the same names as those of MNIST. Classes: 0 T-shirt,
+    1 trouser, 2 pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag, 9 ankle boot.
+
+    Raises
+    ------
+    DataError : a file is missing or is not of the expected format.
+    """
+    folder = data_folder() / "fashion-mnist"
+    return _images(folder, _read_idx_files(folder, "", _FASHION_SOURCE))
+
+
+def _images(source: Path, arrays: list[NDArray[np.uint8]]) -> Dataset:
+    train_images, train_labels, test_images, test_labels = arrays
+    for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"{source} holds images {images.shape} with labels {labels.shape}; "
+                "(n, height, width) with (n,) are needed."
+            )
+    return Dataset(
+        _flatten(train_images),
+        train_labels.astype(np.int32),
+        _flatten(test_images),
+        test_labels.astype(np.int32),
+    )
+
+
+def _flatten(images: NDArray[np.uint8]) -> Floats:
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+def _read_npz(path: Path) -> list[NDArray[np.uint8]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = archive.files
+            for keys in _NPZ_KEYS:
+                if set(keys) <= set(found):
+                    return [archive[key] for key in keys]
+    except (ValueError, OSError, zipfile.BadZipFile) as problem:
+        raise DataError(f"{path} is not a complete archive of arrays: {problem}") from problem
+    raise DataError(f"{path} holds {found}; {_NPZ_KEYS[0]} or {_NPZ_KEYS[1]} are needed.")
+
+
+def _read_idx_files(folder: Path, alternative: str, source: str) -> list[NDArray[np.uint8]]:
+    return [
+        _read_idx(_existing(folder, (name, f"{name}.gz"), alternative, source))
+        for name in _IDX_NAMES
+    ]
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of an idx file: 0, 0, type 8 (uint8), number of axes, sizes as big-endian int32."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
+        raise DataError(f"{path} is not a complete gzip file: {problem}.") from problem
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4 * (1 + content[3]):
+        raise DataError(f"{path} is not an idx file of bytes: it starts with {content[:4]!r}.")
+    start = 4 * (1 + content[3])
+    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">i4"))
+    if len(content) - start != math.prod(shape):
+        raise DataError(
+            f"{path} promises {shape} bytes but holds {len(content) - start}: it is incomplete."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _existing(folder: Path, names: tuple[str, ...], alternative: str, source: str) -> Path:
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise DataError(
+        f"no {alternative}{' or '.join(names)} in {folder}. Get {source}, put it there, or name "
+        "another folder in the environment variable RAINPP_DATA."
+    )
+
+
+# --- ADULT ---------------------------------------------------------------------------------------
+
+# The order of the UCI files. Underscores, so that SQL needs no quotes.
+COLUMNS = (
+    "age", "workclass", "fnlwgt", "education", "education_num", "marital_status", "occupation",
+    "relationship", "race", "sex", "capital_gain", "capital_loss", "hours_per_week",
+    "native_country", "income",
+)  # fmt: skip
+_NUMBERS = ("age", "education_num", "capital_gain", "capital_loss", "hours_per_week")
+_HEAVY_TAILED = ("capital_gain", "capital_loss")
+# Fixed by adult.names, so that a subset of the rows gets the same columns as all of them.
+_CATEGORIES = MappingProxyType({
+    "workclass": (
+        "Private", "Self-emp-not-inc", "Self-emp-inc", "Federal-gov", "Local-gov", "State-gov",
+        "Without-pay", "Never-worked", "?",
+    ),
+    "marital_status": (
+        "Married-civ-spouse", "Divorced", "Never-married", "Separated", "Widowed",
+        "Married-spouse-absent", "Married-AF-spouse",
+    ),
+    "occupation": (
+        "Tech-support", "Craft-repair", "Other-service", "Sales", "Exec-managerial",
+        "Prof-specialty", "Handlers-cleaners", "Machine-op-inspct", "Adm-clerical",
+        "Farming-fishing", "Transport-moving", "Priv-house-serv", "Protective-serv",
+        "Armed-Forces", "?",
+    ),
+    "relationship": (
+        "Wife", "Own-child", "Husband", "Not-in-family", "Other-relative", "Unmarried",
+    ),
+    "race": ("White", "Asian-Pac-Islander", "Amer-Indian-Eskimo", "Other", "Black"),
+    "sex": ("Female", "Male"),
+})  # fmt: skip
+INCOMES = ("<=50K", ">50K")
+
+ADULT_FEATURES = _NUMBERS + tuple(
+    f"{column}={value}" for column, values in _CATEGORIES.items() for value in values
+)
+
+
+def adult() -> AdultDataset:
+    """US census of 1994, 32 561 + 16 281 persons, and who earns more than 50K a year.
+
+    49 features, `ADULT_FEATURES`: five numbers (capital gain and loss as log(1 + x), then all
+    standardised with the mean and deviation of the training rows) and a 0/1 column for every value
+    of workclass, marital status, occupation, relationship, race and sex. With an intercept that is
+    the paper's "logistic regression with 50 parameters" (§6.1.1). Education enters as its number of
+    years; country and census weight are left out.
+
+    Read from `adult.data` and `adult.test`, with a header line or without one as at UCI.
+
+    Raises
+    ------
+    DataError : a file is missing, is not of the expected format, or holds an unknown value.
+    """
+    train, test = _read_adult("adult.data"), _read_adult("adult.test")
+    numbers = _adult_numbers(train)
+    mean, deviation = numbers.mean(axis=0), numbers.std(axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    return AdultDataset(
+        train_inputs=_adult_inputs(train, mean, scale),
+        train_labels=(train["income"] == INCOMES[1]).to_numpy(np.int32),
+        test_inputs=_adult_inputs(test, mean, scale),
+        test_labels=(test["income"] == INCOMES[1]).to_numpy(np.int32),
+        train_frame=train,
+        test_frame=test,
+    )
+
+
+def _read_adult(name: str) -> pd.DataFrame:
+    path = _existing(data_folder(), (name,), "", f"{name} from {_ADULT_SOURCE}")
+    with path.open(encoding="utf-8") as lines:
+        first = lines.readline()
+    # UCI's adult.data starts with a person, its adult.test with "|1x3 Cross validator".
+    skipped = 0 if first[:1].isdigit() else 1
+    try:
+        frame = pd.read_csv(
+            path, names=list(COLUMNS), header=None, skiprows=skipped, skipinitialspace=True,
+            index_col=False, na_filter=False, dtype=dict.fromkeys(_NUMBERS, np.int64),
+        )  # fmt: skip
+    except (ValueError, pd.errors.ParserError) as problem:
+        raise DataError(f"{path} is not UCI's Adult: {problem}") from problem
+    frame["income"] = frame["income"].astype(str).str.rstrip(".")
+    for column, values in {**_CATEGORIES, "income": INCOMES}.items():
+        unknown = frame.loc[~frame[column].isin(values), column]
+        if len(unknown):
+            raise DataError(
+                f"{path} row {unknown.index[0]} has {column} {unknown.iloc[0]!r}; "
+                f"{list(values)} are known."
+            )
+    return frame
+
+
+def _adult_numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
+    """(n, 5) in the order of `_NUMBERS`; gains and losses on a log scale."""
+    return np.column_stack([
+        np.log1p(frame[column]) if column in _HEAVY_TAILED else frame[column].to_numpy(np.float64)
+        for column in _NUMBERS
+    ])  # fmt: skip
+
+
+def _adult_inputs(
+    frame: pd.DataFrame, mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> Floats:
+    indicators = [
+        frame[column].to_numpy() == value
+        for column, values in _CATEGORIES.items()
+        for value in values
+    ]
+    standardised = (_adult_numbers(frame) - mean) / scale
+    return np.column_stack([standardised, *indicators]).astype(np.float32)

@@ -1,0 +1,181 @@
+"""The loaders read every public form of the files, and say what is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from experiments.data import ADULT_FEATURES, COLUMNS, adult, data_folder, fashion_mnist, mnist
+from rainpp.errors import DataError
+from tests.experiments import files
+
+TRAIN, TEST = files.images(7, seed=0), files.images(3, seed=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    path = tmp_path / "data"
+    path.mkdir()
+    monkeypatch.setenv("RAINPP_DATA", str(path))
+    return path
+
+
+def assert_holds_the_images(data):
+    assert data.train_inputs.dtype == data.test_inputs.dtype == np.float32
+    assert data.train_labels.dtype == data.test_labels.dtype == np.int32
+    assert_allclose(data.train_inputs * 255, TRAIN[0].reshape(7, 784), rtol=1e-6)
+    assert_allclose(data.test_inputs * 255, TEST[0].reshape(3, 784), rtol=1e-6)
+    assert data.train_inputs.min() == 0
+    assert data.train_inputs.max() == 1
+    assert_array_equal(data.train_labels, TRAIN[1])
+    assert_array_equal(data.test_labels, TEST[1])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_image", "train_label", "test_image", "test_label"),
+        ("x_train", "y_train", "x_test", "y_test"),
+    ],
+)
+def test_mnist_from_an_archive(folder, names):
+    np.savez(folder / "mnist.npz", **dict(zip(names, (*TRAIN, *TEST), strict=True)))
+    assert_holds_the_images(mnist())
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_mnist_from_idx_files(folder, compressed):
+    files.write_idx(folder, train=TRAIN, test=TEST, compressed=compressed)
+    assert_holds_the_images(mnist())
+
+
+def test_fashion_mnist_lives_in_its_own_folder(folder):
+    files.write_idx(folder / "fashion-mnist", train=TRAIN, test=TEST, compressed=True)
+    assert_holds_the_images(fashion_mnist())
+
+
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, adult])
+def test_a_missing_file_is_named_with_its_source(folder, load):
+    with pytest.raises(DataError, match=r"(train-images-idx3-ubyte|adult\.data).*https?://") as why:
+        load()
+    assert str(folder) in str(why.value)
+    assert "RAINPP_DATA" in str(why.value)
+
+
+def test_an_archive_with_other_arrays_is_refused(folder):
+    np.savez(folder / "mnist.npz", pictures=TRAIN[0])
+    with pytest.raises(DataError, match="pictures"):
+        mnist()
+
+
+def test_an_archive_with_a_pickle_is_not_opened(folder):
+    names = ("train_image", "train_label", "test_image", "test_label")
+    np.savez(folder / "mnist.npz", **dict.fromkeys(names, np.array([{}], dtype=object)))
+    with pytest.raises(DataError, match=r"mnist\.npz"):
+        mnist()
+
+
+def test_labels_that_do_not_fit_the_images_are_refused(folder):
+    files.write_idx(folder, train=(TRAIN[0], TRAIN[1][:5]), test=TEST)
+    with pytest.raises(DataError, match=r"\(7, 28, 28\) with labels \(5,\)"):
+        mnist()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-1], "incomplete"),
+        (lambda content: b"<html>" + content, "not an idx file"),
+        (lambda content: content[:6], "not an idx file"),
+        (lambda _: b"", "not an idx file"),
+    ],
+)
+def test_a_damaged_idx_file_is_refused(folder, damage, message):
+    files.write_idx(folder, train=TRAIN, test=TEST)
+    path = folder / "t10k-labels-idx1-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=message):
+        mnist()
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda _: b"not gzip"])
+def test_a_damaged_gzip_file_is_refused(folder, damage):
+    files.write_idx(folder, train=TRAIN, test=TEST, compressed=True)
+    path = folder / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match="gzip"):
+        mnist()
+
+
+def test_the_folder_defaults_to_the_one_beside_the_repository(monkeypatch):
+    monkeypatch.delenv("RAINPP_DATA", raising=False)
+    assert data_folder().parts[-2:] == ("shared", "data")
+    monkeypatch.setenv("RAINPP_DATA", "/elsewhere")
+    assert str(data_folder()) == "/elsewhere"
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_adult_with_and_without_a_header(folder, header):
+    train, test = files.people(40, seed=0), files.people(10, seed=1)
+    files.write_adult(folder, train=train, test=test, header=header)
+    data = adult()
+    assert list(data.train_frame.columns) == list(COLUMNS)
+    assert data.train_inputs.shape == (40, 49)
+    assert data.test_inputs.shape == (10, 49)
+    assert data.train_inputs.dtype == np.float32
+    assert_array_equal(data.train_labels, [p["income"] == ">50K" for p in train])
+    assert_array_equal(data.test_labels, [p["income"] == ">50K" for p in test])
+    assert data.test_frame["income"].tolist() == [p["income"] for p in test]
+    assert data.train_frame["workclass"].tolist() == [p["workclass"] for p in train]
+
+
+def test_adult_features_mean_what_they_are_called(folder):
+    train, test = files.people(40, seed=0), files.people(10, seed=1)
+    files.write_adult(folder, train=train, test=test, header=True)
+    data = adult()
+
+    def column(name, inputs=data.train_inputs):
+        return inputs[:, ADULT_FEATURES.index(name)]
+
+    assert len(ADULT_FEATURES) == 49
+    assert_array_equal(column("sex=Male"), [p["sex"] == "Male" for p in train])
+    assert_array_equal(column("workclass=?"), [p["workclass"] == "?" for p in train])
+    ages = np.array([p["age"] for p in train])
+    assert_allclose(column("age"), (ages - ages.mean()) / ages.std(), rtol=1e-5, atol=1e-6)
+    older = np.array([p["age"] for p in test])
+    expected = (older - ages.mean()) / ages.std()  # by the training rows, not its own
+    assert_allclose(column("age", data.test_inputs), expected, rtol=1e-5, atol=1e-6)
+    gains = np.log1p([p["gain"] for p in train])
+    expected = (gains - gains.mean()) / gains.std()
+    assert_allclose(column("capital_gain"), expected, rtol=1e-5, atol=1e-6)
+    # One value of each of the six categories holds; a constant number stays finite.
+    assert_array_equal(data.train_inputs[:, 5:].sum(axis=1), np.full(40, 6))
+    assert_array_equal(column("hours_per_week"), np.zeros(40))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"sex": "M"}, "sex 'M'"), ({"income": "50K"}, "income '50K'"), ({"age": "old"}, "old")],
+)
+def test_adult_with_an_unknown_value_is_refused(folder, wrong, message):
+    train = files.people(5, seed=0)
+    train[3] |= wrong
+    files.write_adult(folder, train=train, test=train[:2], header=True)
+    with pytest.raises(DataError, match=message):
+        adult()
+
+
+@pytest.mark.slow
+def test_the_real_files_have_the_published_sizes():
+    try:
+        digits, census = mnist(), adult()
+    except DataError as absent:
+        pytest.skip(str(absent))
+    assert digits.train_inputs.shape == (60000, 784)
+    assert digits.test_inputs.shape == (10000, 784)
+    assert np.bincount(digits.train_labels)[[1, 7]].tolist() == [6742, 6265]
+    assert census.train_inputs.shape == (32561, 49)
+    assert census.test_inputs.shape == (16281, 49)
+    assert census.train_labels.sum() == 7841
+    assert (census.train_frame["workclass"] == "Private").sum() == 22696
