@@ -123,6 +123,16 @@ def test_top_is_the_list_made_one_at_a_time(ranking, count, by, repeat_rows):
         assert len(frame) == min(count, ranking.interventions.num_rows)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_top_looks_on_when_a_few_rows_hold_all_the_best(count):
+    # 9 relabels of each of rows 0 .. 4 beat everything there is about the other 45 rows.
+    table = InterventionTable(("delete", "relabel"), np.arange(50), np.zeros(50, np.int32), 10)
+    effects = np.zeros(500)
+    effects[50:95] = np.arange(100, 55, -1)
+    ranking = Ranking(table, effects, np.ones(500))
+    assert ranking.top(count)["train_id"].tolist() == list(range(count))
+
+
 @given(ranking=rankings(), count=st.integers(0, 20))
 def test_best_and_positions_are_the_rows_of_top(ranking, count):
     frame, best = ranking.top(count), ranking.best(count)
