@@ -1,0 +1,26 @@
+"""One debugging session as a page to read, print and send: a single HTML file."""
+
+from rainpp.report.page import render_report, write_report
+from rainpp.report.story import (
+    AnswerRow,
+    Change,
+    Cumulative,
+    Example,
+    Finding,
+    Recall,
+    Spectrum,
+    Story,
+)
+
+__all__ = [
+    "AnswerRow",
+    "Change",
+    "Cumulative",
+    "Example",
+    "Finding",
+    "Recall",
+    "Spectrum",
+    "Story",
+    "render_report",
+    "write_report",
+]

@@ -1,0 +1,93 @@
+"""The training rows behind the complaint: pictures where there are pictures, else a table."""
+
+from __future__ import annotations
+
+from html import escape
+
+from rainpp.report.images import data_uri
+from rainpp.report.story import Change, Example
+from rainpp.report.words import movement, number, share
+
+
+def example_list(examples: tuple[Example, ...]) -> str:
+    """Cards for rows with an image, a table for rows of a table."""
+    if all(example.image is not None for example in examples):
+        return f'<ol class="examples">{"".join(_card(example) for example in examples)}</ol>'
+    return _table(examples)
+
+
+def _card(example: Example) -> str:
+    assert example.image is not None  # checked by `example_list`
+    name = f"training row {example.train_id}"
+    alt = f"{name}, labelled {example.old_label}"
+    return (
+        f'<li><img src="{data_uri(example.image)}" alt="{escape(alt)}">'
+        f'<span class="fix">{_fix(example)}</span>{_verdict(example)}'
+        f"<dl><dt>row</dt><dd>{escape(str(example.train_id))}</dd>"
+        f"<dt>plausible</dt><dd>{share(example.plausibility)}</dd></dl>"
+        f"{_changes(example)}</li>"
+    )
+
+
+def _changes(example: Example) -> str:
+    return "".join(f"<div>{_movement(change)}</div>" for change in example.changes)
+
+
+def _movement(change: Change) -> str:
+    return escape(movement(change.cell, change.amount))
+
+
+def _fix(example: Example) -> str:
+    old = f'<s title="old label">{escape(str(example.old_label))}</s>'
+    if example.new_label is None:
+        return f"{old} → <b>delete</b>"
+    return f'{old} → <b title="suggested label">{escape(str(example.new_label))}</b>'
+
+
+def _verdict(example: Example) -> str:
+    if example.verdict is None:
+        return ""
+    truth = escape(str(example.true_label))
+    if example.verdict:
+        return f'<span class="right">✓ truly {truth}</span>'
+    return f'<span class="wrong">✗ truly {truth}</span>'
+
+
+def _table(examples: tuple[Example, ...]) -> str:
+    names = list(dict.fromkeys(name for example in examples for name in example.columns))
+    known = any(example.verdict is not None for example in examples)
+    heads = ["row", *names, "label", "predicted effect", "plausible", *(["truth"] if known else [])]
+    numeric = {"plausible", *(name for name in names if _is_numeric(examples, name))}
+    head = "".join(
+        f'<th scope="col" class="{"" if name in numeric else "text"}">{escape(name)}</th>'
+        for name in heads
+    )
+    body = "".join(_table_row(example, names, numeric, known=known) for example in examples)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def _table_row(example: Example, names: list[str], numeric: set[str], *, known: bool) -> str:
+    cells = "".join(
+        f'<td class="{"" if name in numeric else "text"}">{_value(example.columns.get(name))}</td>'
+        for name in names
+    )
+    truth = f'<td class="text">{_verdict(example)}</td>' if known else ""
+    effects = "<br>".join(_movement(change) for change in example.changes)
+    return (
+        f'<tr><th scope="row">{escape(str(example.train_id))}</th>{cells}'
+        f'<td class="text"><span class="fix">{_fix(example)}</span></td>'
+        f'<td class="text">{effects}</td><td>{share(example.plausibility)}</td>{truth}</tr>'
+    )
+
+
+def _is_numeric(examples: tuple[Example, ...], name: str) -> bool:
+    return all(isinstance(example.columns.get(name, 0), int | float) for example in examples)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return escape(str(value))

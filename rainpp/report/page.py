@@ -1,0 +1,185 @@
+"""The page itself: sections in reading order, one file, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from rainpp.errors import DataError
+from rainpp.report.answer import answer_table
+from rainpp.report.examples import example_list
+from rainpp.report.plots import cumulative_chart, recall_chart, spectrum_chart
+from rainpp.report.sql import highlight
+from rainpp.report.story import Finding, Story
+from rainpp.report.words import coverage_sentence, duration, number, share
+
+
+def write_report(path: str | Path, story: Story) -> Path:
+    """Write `story` to `path` as one HTML file without scripts or links; returns the path.
+
+    The file is written beside its place and renamed, so a reader never sees half of it.
+
+    Raises
+    ------
+    DataError : the folder is missing or cannot be written to.
+    """
+    target = Path(path)
+    text = render_report(story)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).chmod(0o644)  # mkstemp leaves it readable by its owner only
+        Path(name).replace(target)
+    except OSError as problem:
+        raise DataError(
+            f"cannot write the report `{target}`: {problem.strerror or problem}."
+        ) from problem
+    return target
+
+
+def render_report(story: Story) -> str:
+    """The HTML of `write_report`."""
+    from rainpp import __version__
+
+    style = files("rainpp.report").joinpath("style.css").read_text("utf-8")
+    sections = "".join(section(story) for section in _SECTIONS)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(story.title)}</title><style>{style}</style></head>\n"
+        f"<body><main>{sections}<footer>Made by rainpp {__version__}.</footer></main></body>"
+        "</html>\n"
+    )
+
+
+def _opening(story: Story) -> str:
+    lead = f'<p class="lead">{escape(story.lead)}</p>' if story.lead else ""
+    items = "".join(_finding(finding) for finding in story.findings)
+    findings = f'<ul class="findings">{items}</ul>' if items else ""
+    return f"<header><h1>{escape(story.title)}</h1>{lead}{findings}</header>"
+
+
+def _finding(finding: Finding) -> str:
+    value = f'<span class="new">{escape(number(finding.after))}</span>'
+    if finding.before is not None:
+        old = escape(number(finding.before))
+        value = f'<span class="old">{old}</span><span class="arrow">→</span>{value}'
+    note = f'<span class="note">{escape(finding.note)}</span>' if finding.note else ""
+    return (
+        f'<li><span class="label">{escape(finding.label)}</span>'
+        f'<span class="value">{value}</span>{note}</li>'
+    )
+
+
+def _question(story: Story) -> str:
+    complaints = "".join(f"<li>{_code_spans(text)}</li>" for text in story.complaints)
+    return _section(
+        "The question, and the complaint",
+        f'<pre><code>{highlight(story.query)}</code></pre><ul class="complaints">{complaints}</ul>',
+    )
+
+
+def _code_spans(text: str) -> str:
+    """Text in which `backticks` mark names."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
+
+
+def _answer(story: Story) -> str:
+    note = ""
+    if any(row.before_relaxed is not None for row in story.answer):
+        note = (
+            '<p class="note">The relaxed value is the expected answer under the model’s '
+            "probabilities; predictions of what a repair does are made, and checked, there.</p>"
+        )
+    return _section("The answer, before and after", answer_table(story) + note)
+
+
+def _examples(story: Story) -> str:
+    if not story.examples:
+        return ""
+    shown, total = len(story.examples), max(story.num_applied, len(story.examples))
+    fix = f"<p>{escape(story.fix)}</p>" if story.fix else ""
+    part = f"The first {shown} of {total}, best first." if shown < total else "Best first."
+    note = (
+        f'<p class="note">{part} “Plausible” is the model’s own probability of the suggested '
+        "label; a row’s score is its effect times that.</p>"
+    )
+    return _section("The training rows behind it", fix + example_list(story.examples) + note)
+
+
+def _evidence(story: Story) -> str:
+    figures = [
+        _figure(
+            f"Predicted and retrained: {line.cell}",
+            cumulative_chart(line),
+            "The line is the prediction from the index, the dot the same number after retraining.",
+        )
+        for line in story.cumulative
+    ]
+    if story.recall is not None:
+        recall = story.recall
+        caption = f"AUC_R {recall.auc_r:.3f}; 1 is a perfect order."
+        if recall.precision == recall.precision:
+            caption += f" {share(recall.precision)} of the rows changed were real errors."
+        figures.append(_figure("How fast the errors are found", recall_chart(recall), caption))
+    if not figures:
+        return ""
+    return _section("Does it hold?", f'<div class="charts">{"".join(figures)}</div>')
+
+
+def _inside(story: Story) -> str:
+    body = "" if story.coverage is None else f"<p>{coverage_sentence(story.coverage)}</p>"
+    parts: list[str] = []
+    if story.spectrum is not None:
+        caption = f"k = {story.spectrum.k}: {story.spectrum.rule}."
+        chart = spectrum_chart(story.spectrum)
+        parts.append(_figure("Curvature of the training objective", chart, caption))
+    facts = {name: number(value) for name, value in story.facts.items()}
+    times = {name: duration(value) for name, value in story.timings.items()}
+    lists = [("Model and data", facts), ("Time", times)]
+    tables = "".join(_facts(title, values) for title, values in lists if values)
+    if tables:
+        parts.append(f"<div>{tables}</div>")
+    if not body and not parts:
+        return ""
+    return _section("Behind the numbers", f'{body}<div class="charts">{"".join(parts)}</div>')
+
+
+def _facts(title: str, values: dict[str, str]) -> str:
+    pairs = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in values.items())
+    return f'<h3>{title}</h3><dl class="facts">{pairs}</dl><br>'
+
+
+def _reproduce(story: Story) -> str:
+    if not story.reproduce:
+        return ""
+    return _section(
+        "Do it again", f"<pre><code>{escape(chr(10).join(story.reproduce))}</code></pre>"
+    )
+
+
+def _figure(title: str, chart: str, caption: str) -> str:
+    body = f"<h3>{escape(title)}</h3>{chart}<figcaption>{escape(caption)}</figcaption>"
+    return f"<figure>{body}</figure>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+_SECTIONS: tuple[Callable[[Story], str], ...] = (
+    _opening,
+    _question,
+    _answer,
+    _examples,
+    _evidence,
+    _inside,
+    _reproduce,
+)
