@@ -73,10 +73,8 @@ def conditional_average(weights: Array, sums: Array) -> Average:
 
 def existence(weights: Array) -> tuple[float, Array]:
     """1 - Π(1 - wᵢ), and Π_{j≠i}(1 - wⱼ), its slope along wᵢ; safe where some wᵢ = 1."""
-    absent = 1.0 - np.minimum(weights, 1.0)
-    certain = absent <= 0.0
-    with np.errstate(divide="ignore"):
-        logs = np.where(certain, 0.0, np.log(np.where(certain, 1.0, absent)))
+    certain = weights >= 1.0
+    logs = np.log1p(-np.where(certain, 0.0, weights))
     total, ones = float(logs.sum()), int(certain.sum())
     value = 1.0 if ones else float(-np.expm1(total))
     slope = np.exp(total - logs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ import duckdb
 from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.relax.query import hole_name
 
 _COPY_FIRST = "Make it a table first: CREATE TABLE name AS SELECT ..."
 
@@ -29,9 +31,15 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def clean(error: Exception) -> str:
-    """DuckDB's message in one line, without the position in SQL the user never wrote."""
+def clean(error: Exception, calls: Iterable[tuple[tuple[int, int], str]] = ()) -> str:
+    """DuckDB's message in one line, without the position in SQL the user never wrote.
+
+    `calls` says how the user wrote each hole; without it a hole is called "the prediction".
+    """
     text = str(error).split("\n\nLINE ")[0]
+    for hole, call in calls:
+        text = text.replace(hole_name(hole), call)
+    text = re.sub("__prediction_[0-9]+_of_[0-9]+", "the prediction", text)
     return re.sub(r"\s*\n\s*", " ", text).strip().rstrip(".")
 
 

@@ -83,10 +83,7 @@ class HardQuery:
         return text
 
     def _translated(self, error: Exception) -> str:
-        text = clean(error)
-        for hole, call in self._query.calls:
-            text = text.replace(hole_name(hole), call)
-        return text
+        return clean(error, self._query.calls)
 
 
 def predicted(table: PredictionTable) -> pa.Table:

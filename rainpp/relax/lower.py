@@ -10,13 +10,14 @@ from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import builtin_functions
-from rainpp.relax.dialect import dialect_for, parse_select
+from rainpp.relax.dialect import dialect_for, parse_select, render
 from rainpp.relax.linear import CellReader, aggregate_name
 from rainpp.relax.query import Cell, GroupKey, Query, Scalar
 from rainpp.relax.scope import Scope
 from rainpp.relax.sources import read_from
 from rainpp.types import ClassValue
 
+_TABLE_FIRST = "Join, or make it a table first: CREATE TABLE name AS SELECT ..."
 _HANDLED = {"expressions", "from_", "joins", "where", "group", "order"}
 _REFUSALS = {
     "having": ("HAVING compares an uncertain aggregate", "Drop HAVING and read the rows you want"),
@@ -95,15 +96,16 @@ def _check_shape(tree: exp.Select, scope: Scope) -> None:
     _, volatile = builtin_functions()
     for node in tree.walk():
         if node is not tree and isinstance(node, (exp.Query, exp.Exists)):
-            _refuse(scope, node, "subqueries have no relaxation yet", "Join, or make it a table")
+            _refuse(scope, node, "subqueries have no relaxation yet", _TABLE_FIRST)
         if isinstance(node, exp.Window):
             _refuse(scope, node, "window functions have no relaxation yet", "Use GROUP BY")
-        if isinstance(node, exp.Func) and _function(node) in volatile:
+        if isinstance(node, exp.Func) and _function(node, scope) in volatile:
             _refuse(scope, node, "its value changes from run to run", "Store it in a column")
 
 
-def _function(node: exp.Func) -> str:
-    return (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+def _function(node: exp.Func, scope: Scope) -> str:
+    """DuckDB's name for the function: sqlglot calls random() Rand."""
+    return render(node, scope.dialect).split("(")[0].strip('"').lower()
 
 
 def _refuse(scope: Scope, node: exp.Expr, why: str, instead: str) -> None:
@@ -117,7 +119,7 @@ def _group_keys(tree: exp.Select, scope: Scope) -> list[GroupKey]:
     strange = [
         key for key, value in group.args.items() if value and key not in ("expressions", "all")
     ]
-    if strange:
+    if strange or group.find(exp.Rollup, exp.Cube, exp.GroupingSets):
         _refuse(scope, group, "grouping sets have no relaxation yet", "Use plain GROUP BY")
     items = [item.unalias() for item in cast("list[exp.Expr]", tree.expressions)]
     if group.args.get("all"):

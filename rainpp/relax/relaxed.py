@@ -68,6 +68,10 @@ class Sums:
         self.query, self.predictions = query, predictions
         self.relaxed, self.layout = found
         self.relations = [capture(con, query, side) for side in self.layout.sides]
+        for (slot, source), _ in query.calls:
+            for relation in self.relations:
+                if source in relation.rids:
+                    relation.place(slot, source, predictions.tables[slot])
         self.axes = [self.relaxed.axes[place] for place in sorted(self.relaxed.axes)]
         self.frame: JoinFrame | None = None
         self._diagonal: Relation | None = None

@@ -54,7 +54,7 @@ class Scope:
         holes: set[tuple[int, int]] = set()
         sources: set[int] = set()
         self._rewrite(holder, holes, sources, expanding=frozenset())
-        lowered = cast(exp.Expr, holder.this)
+        lowered = cast(exp.Expr, holder.this).unnest()
         sql = render(lowered, self.dialect)
         return Scalar(lowered, sql, shown, tuple(sorted(holes)), frozenset(sources))
 

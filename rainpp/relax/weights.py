@@ -7,6 +7,7 @@ probabilities. ``beliefs[v] (n, R)`` holds variable v's probabilities for each o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,8 +180,9 @@ def _contract_shared(table: Array, vectors: list[Array], n: int) -> Array:
 
 def _contract_rows(tables: Array, vectors: list[Array]) -> Array:
     for vector in vectors:
-        flat = tables.reshape(len(tables), vector.shape[1], -1)
-        tables = np.einsum("nr,nrk->nk", vector, flat).reshape(len(flat), *tables.shape[2:])
+        rest = tables.shape[2:]
+        flat = tables.reshape(len(tables), vector.shape[1], math.prod(rest))
+        tables = np.einsum("nr,nrk->nk", vector, flat).reshape(len(flat), *rest)
     return tables
 
 
