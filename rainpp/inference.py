@@ -12,7 +12,13 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-from rainpp.errors import DataError, ModelError, QueryError, ShapeError
+from rainpp.errors import (
+    DataError,
+    ModelError,
+    QueryError,
+    ShapeError,
+    UnsupportedQueryError,
+)
 from rainpp.index.artifact import Index
 from rainpp.model import Model, check_inputs
 from rainpp.relax.catalog import TableEntry, clean, find_table, quote, suggest
@@ -60,7 +66,7 @@ def resolve_table(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
     """
     try:
         return find_table(con, exp.Table(this=exp.to_identifier(name, quoted=True)), name)
-    except QueryError:
+    except (QueryError, UnsupportedQueryError):
         if "." not in name:
             raise
     return find_table(con, exp.to_table(name, dialect="duckdb"), name)

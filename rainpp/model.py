@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -19,8 +20,53 @@ from rainpp.types import ApplyFunction, PyTree
 
 
 @dataclass(frozen=True, eq=False)
+class Network:
+    """A model without its weights: outputs and losses as functions of a flat parameter vector.
+
+    Retrained copies of a model share one network, and with it everything XLA has compiled.
+
+    Attributes
+    ----------
+    apply : as given by the user.
+    loss : of one row of outputs, and what outputs mean.
+    unravel : flat vector (d,) -> params.
+    """
+
+    apply: ApplyFunction
+    loss: Loss
+    unravel: Callable[[jax.Array], PyTree]
+    _compiled: dict[str, Callable[..., Any]] = field(
+        default_factory=dict[str, Callable[..., Any]], repr=False
+    )
+
+    def outputs(self, theta: jax.Array, inputs: PyTree) -> jax.Array:
+        """Outputs (batch, width) for the flat parameters `theta`; differentiable."""
+        raw = self.apply(self.unravel(theta), inputs)
+        return raw[:, None] if raw.ndim == 1 else raw
+
+    def losses(self, theta: jax.Array, inputs: PyTree, labels: jax.Array) -> jax.Array:
+        """Loss of every row (batch,), without the l2 term; differentiable."""
+        return jax.vmap(self.loss.of_row)(self.outputs(theta, inputs), labels)
+
+    def probabilities(self, theta: jax.Array, inputs: PyTree) -> jax.Array:
+        """Class probabilities (batch, R), or regression values; differentiable."""
+        return self.loss.probabilities(self.outputs(theta, inputs))
+
+    def jit(self, function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        """`function` with this network as its first argument, compiled once per network.
+
+        `settings` are keyword arguments fixed at compilation. Compiling again for every complaint
+        cost 0.1 to 1 s; the function's qualified name and the settings are the key.
+        """
+        key = f"{function.__module__}.{function.__qualname__} {sorted(settings.items())}"
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(partial(function, self, **settings))
+        return self._compiled[key]
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A trained model as rainpp sees it: a function of a flat parameter vector.
+    """A trained model as rainpp sees it: a network and its parameters as one flat vector.
 
     Parameters
     ----------
@@ -41,19 +87,21 @@ class Model:
     params: PyTree
     loss: str | RowLoss = "cross_entropy"
     l2: float = 0.0
-    _loss: Loss = field(init=False, repr=False)
-    _flat: tuple[jax.Array, Callable[[jax.Array], PyTree]] = field(init=False, repr=False)
+    network: Network = field(init=False, repr=False)
+    theta: jax.Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_loss", find_loss(self.loss))
+        loss = find_loss(self.loss)
         if not np.isfinite(self.l2) or self.l2 < 0:
             raise ModelError(f"`l2` is {self.l2}; it must be a finite number >= 0.")
         _check_params(self.params)
         # Now and not on first use: a value made inside a user's jit would leak its tracer.
-        object.__setattr__(self, "_flat", ravel_pytree(self.params))
+        theta, unravel = ravel_pytree(self.params)
+        object.__setattr__(self, "theta", theta)
+        object.__setattr__(self, "network", Network(self.apply, loss, unravel))
 
     def __repr__(self) -> str:
-        return f"Model({self.num_params:,} parameters, loss={self._loss.name}, l2={self.l2:g})"
+        return f"Model({self.num_params:,} parameters, loss={self.criterion.name}, l2={self.l2:g})"
 
     @staticmethod
     def from_flax(
@@ -73,19 +121,14 @@ class Model:
         return Model(apply, params, loss=loss, l2=l2)
 
     @property
-    def task(self) -> str:
-        """What the outputs mean: "multiclass", "binary" or "regression"."""
-        return self._loss.task
-
-    @property
     def criterion(self) -> Loss:
         """The loss with its meaning of outputs."""
-        return self._loss
+        return self.network.loss
 
     @property
-    def theta(self) -> jax.Array:
-        """All parameters as one vector (d,)."""
-        return self._flat[0]
+    def task(self) -> str:
+        """What the outputs mean: "multiclass", "binary" or "regression"."""
+        return self.criterion.task
 
     @property
     def num_params(self) -> int:
@@ -95,23 +138,33 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the parameters, the loss and l2: an index belongs to exactly one of these."""
-        return fingerprint(self.params, f"{self._loss.name} l2={self.l2!r}")
+        return fingerprint(self.params, f"{self.criterion.name} l2={self.l2!r}")
 
     def with_params(self, params: PyTree) -> Model:
-        """The same architecture with other weights, e.g. after retraining."""
+        """The same architecture with other weights, e.g. after retraining.
+
+        Raises
+        ------
+        ModelError : they have another structure or other shapes.
+        """
         old, new = jax.tree.structure(self.params), jax.tree.structure(params)
         if old != new:
             raise ModelError(f"`params` has structure {new}; this model has {old}.")
-        return Model(self.apply, params, loss=self.loss, l2=self.l2)
+        if _signature(params) != _signature(self.params):
+            raise ModelError(
+                f"`params` has arrays {shapes_of(params)}; this model has {shapes_of(self.params)}."
+            )
+        model = Model(self.apply, params, loss=self.loss, l2=self.l2)
+        object.__setattr__(model, "network", self.network)
+        return model
 
     def outputs(self, theta: jax.Array, inputs: PyTree) -> jax.Array:
         """Outputs (batch, width) for the flat parameters `theta`; differentiable."""
-        raw = self.apply(self._flat[1](theta), inputs)
-        return raw[:, None] if raw.ndim == 1 else raw
+        return self.network.outputs(theta, inputs)
 
     def example_losses(self, theta: jax.Array, inputs: PyTree, labels: jax.Array) -> jax.Array:
         """Loss of every row (batch,), without the l2 term; differentiable."""
-        return jax.vmap(self._loss.of_row)(self.outputs(theta, inputs), labels)
+        return self.network.losses(theta, inputs, labels)
 
     def output_width(self, inputs: PyTree) -> int:
         """Columns of the model's outputs, found without running it on all rows.
@@ -152,9 +205,10 @@ class Model:
         """
         num_rows = check_inputs(inputs)
         self.output_width(inputs)
+        kernel = self.network.jit(Network.probabilities)
         parts = [
-            np.asarray(self._batch_probabilities(self.theta, take_rows(inputs, start, batch_size)))
-            for start in range(0, num_rows, batch_size)
+            np.asarray(kernel(self.theta, rows))[: where.stop - where.start]
+            for rows, where in batched(inputs, num_rows, batch_size)
         ]
         values = np.concatenate(parts)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -162,14 +216,24 @@ class Model:
             raise DataError(f"the model's output for row {bad[0]} is not finite ({bad.size} rows).")
         return values
 
-    @cached_property
-    def _batch_probabilities(self) -> Callable[[jax.Array, PyTree], jax.Array]:
-        return jax.jit(lambda theta, inputs: self._loss.probabilities(self.outputs(theta, inputs)))
+
+def batched(inputs: PyTree, num_rows: int, size: int) -> Iterator[tuple[PyTree, slice]]:
+    """Batches of equal size, so that they compile once; the last is padded with its first row."""
+    for start in range(0, num_rows, size):
+        stop = min(start + size, num_rows)
+        rows = jax.tree.map(itemgetter(slice(start, stop)), inputs)
+        if stop - start < size and num_rows > size:
+            rows = jax.tree.map(partial(_pad, size=size), rows)
+        yield jax.tree.map(jnp.asarray, rows), slice(start, stop)
 
 
-def take_rows(inputs: PyTree, start: int, count: int) -> PyTree:
-    """Rows start .. start+count of every leaf."""
-    return jax.tree.map(lambda leaf: leaf[start : start + count], inputs)
+def _pad(leaf: Any, *, size: int) -> np.ndarray:
+    rows = np.asarray(leaf)
+    return np.concatenate([rows, np.repeat(rows[:1], size - rows.shape[0], axis=0)])
+
+
+def _signature(params: PyTree) -> list[tuple[tuple[int, ...], str]]:
+    return [(np.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(params)]
 
 
 def shapes_of(inputs: PyTree) -> str:

@@ -88,7 +88,7 @@ def solve(model: Model, inputs, labels, *, steps: int = 60) -> Model:
         while value(theta - step, rows, targets) > here + 1e-15:
             step = step / 2
         theta = theta - step
-    return model.with_params(model._flat[1](theta))
+    return model.with_params(model.network.unravel(theta))
 
 
 @functools.lru_cache(maxsize=8)
@@ -112,6 +112,8 @@ class Problem:
     labels: np.ndarray
 
 
+# Problems are made once: they are never changed, and a model keeps what was compiled for it.
+@functools.cache
 def solved_regression(*, rows=60, features=4, classes=3, l2=1e-2, seed=0) -> Problem:
     """Softmax regression on overlapping clusters, solved to rounding."""
     rng = np.random.default_rng(seed)
@@ -122,6 +124,7 @@ def solved_regression(*, rows=60, features=4, classes=3, l2=1e-2, seed=0) -> Pro
     return Problem(solve(start, inputs, labels), inputs, labels)
 
 
+@functools.cache
 def random_mlp(*, rows=40, features=5, hidden=6, classes=3, l2=1e-2, seed=0) -> Problem:
     """A small net at random weights: its Hessian is indefinite."""
     rng = np.random.default_rng(seed)

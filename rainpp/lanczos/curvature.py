@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rainpp.model import Model
+from rainpp.model import Model, Network
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
@@ -75,52 +75,58 @@ class Curvature:
 
     def value(self) -> float:
         """J(θ*)."""
-        return float(self._compiled.value(self.model.theta, self.batches))
+        model = self.model
+        return float(model.network.jit(_value)(model.theta, self.batches, self._scale))
 
     def gradient(self) -> jax.Array:
         """∇J(θ*) (d,): zero at an optimum."""
-        return self._compiled.gradient(self.model.theta, self.batches)
+        model = self.model
+        return model.network.jit(_gradient)(model.theta, self.batches, self._scale)
 
     def hvp(self, vector: jax.Array) -> jax.Array:
         """H v (d,) for the Hessian of J at θ*."""
-        return self._compiled.hvp(self.model.theta, self.batches, vector)
+        model = self.model
+        return model.network.jit(_hvp)(model.theta, self.batches, self._scale, vector)
 
-    @cached_property
-    def _compiled(self) -> _Compiled:
-        return _compile(self.model, self.num_rows)
-
-
-@dataclass(frozen=True)
-class _Compiled:
-    value: Any
-    gradient: Any
-    hvp: Any
+    @property
+    def _scale(self) -> tuple[int, float]:
+        return self.num_rows, self.model.l2
 
 
-def _compile(model: Model, num_rows: int) -> _Compiled:
-    def batch_loss(theta: jax.Array, batch: Batches) -> jax.Array:
-        losses = model.example_losses(theta, batch.inputs, batch.labels)
-        return jnp.sum(losses * batch.weights.astype(losses.dtype))
+Scale = tuple[Any, Any]  # n and l2
 
-    def mean_over(per_batch: Callable[[Batches], jax.Array], batches: Batches, like: Any) -> Any:
-        def add(total: jax.Array, batch: Batches) -> tuple[jax.Array, None]:
-            return total + per_batch(batch), None
 
-        total, _ = jax.lax.scan(add, jnp.zeros_like(like), batches)
-        return total / num_rows
+def _batch_loss(network: Network, theta: jax.Array, batch: Batches) -> jax.Array:
+    losses = network.losses(theta, batch.inputs, batch.labels)
+    return jnp.sum(losses * batch.weights.astype(losses.dtype))
 
-    def value(theta: jax.Array, batches: Batches) -> jax.Array:
-        data = mean_over(lambda batch: batch_loss(theta, batch), batches, theta[0])
-        return data + 0.5 * model.l2 * jnp.sum(theta**2)
 
-    def gradient(theta: jax.Array, batches: Batches) -> jax.Array:
-        slope = jax.grad(batch_loss)
-        return mean_over(lambda batch: slope(theta, batch), batches, theta) + model.l2 * theta
+def _sum_over(batches: Batches, of: Callable[[Batches], jax.Array], like: jax.Array) -> jax.Array:
+    def add(total: jax.Array, batch: Batches) -> tuple[jax.Array, None]:
+        return total + of(batch), None
 
-    def hvp(theta: jax.Array, batches: Batches, vector: jax.Array) -> jax.Array:
-        def product(batch: Batches) -> jax.Array:
-            return jax.jvp(lambda t: jax.grad(batch_loss)(t, batch), (theta,), (vector,))[1]
+    return jax.lax.scan(add, jnp.zeros_like(like), batches)[0]
 
-        return mean_over(product, batches, theta) + model.l2 * vector
 
-    return _Compiled(jax.jit(value), jax.jit(gradient), jax.jit(hvp))
+def _value(network: Network, theta: jax.Array, batches: Batches, scale: Scale) -> jax.Array:
+    num_rows, l2 = scale
+    total = _sum_over(batches, partial(_batch_loss, network, theta), theta[0])
+    return total / num_rows + 0.5 * l2 * jnp.sum(theta**2)
+
+
+def _gradient(network: Network, theta: jax.Array, batches: Batches, scale: Scale) -> jax.Array:
+    num_rows, l2 = scale
+    slope = jax.grad(_batch_loss, argnums=1)
+    return _sum_over(batches, partial(slope, network, theta), theta) / num_rows + l2 * theta
+
+
+def _hvp(
+    network: Network, theta: jax.Array, batches: Batches, scale: Scale, vector: jax.Array
+) -> jax.Array:
+    num_rows, l2 = scale
+
+    def product(batch: Batches) -> jax.Array:
+        slope = jax.grad(lambda t: _batch_loss(network, t, batch))
+        return jax.jvp(slope, (theta,), (vector,))[1]
+
+    return _sum_over(batches, product, theta) / num_rows + l2 * vector

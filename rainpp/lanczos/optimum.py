@@ -12,6 +12,7 @@ import numpy as np
 
 from rainpp.errors import NotAtOptimumWarning
 from rainpp.lanczos.curvature import Curvature
+from rainpp.model import Network
 from rainpp.training_set import TrainingSet
 
 # ‖∇J‖ relative to the size of one row's gradient. Measured on MNIST logistic regression: 0.9 at
@@ -65,14 +66,18 @@ def _row_gradient_norm(curvature: Curvature, training: TrainingSet, *, seed: int
     count = min(_SAMPLE, training.num_rows)
     rows = np.sort(np.random.default_rng(seed).choice(training.num_rows, count, replace=False))
     sample = training.take(rows)
-
-    def squared(row: tuple[Any, Any]) -> jax.Array:
-        def loss(theta: jax.Array) -> jax.Array:
-            inputs = jax.tree.map(lambda leaf: leaf[None], row[0])
-            return model.example_losses(theta, inputs, row[1][None])[0]
-
-        return jnp.sum(jax.grad(loss)(model.theta) ** 2)
-
-    # lax.map, one row at a time: a vmap would hold a gradient (d,) for every row of the sample.
     leaves = jax.tree.map(jnp.asarray, (sample.inputs, sample.labels))
-    return float(jnp.sqrt(jnp.mean(jax.jit(lambda rows: jax.lax.map(squared, rows))(leaves))))
+    squares = model.network.jit(_squared_gradient_norms)(model.theta, leaves)
+    return float(jnp.sqrt(jnp.mean(squares)))
+
+
+def _squared_gradient_norms(network: Network, theta: jax.Array, rows: Any) -> jax.Array:
+    def squared(row: tuple[Any, Any]) -> jax.Array:
+        def loss(t: jax.Array) -> jax.Array:
+            inputs = jax.tree.map(lambda leaf: leaf[None], row[0])
+            return network.losses(t, inputs, row[1][None])[0]
+
+        return jnp.sum(jax.grad(loss)(theta) ** 2)
+
+    # One row at a time: a vmap would hold a gradient (d,) for every row of the sample.
+    return jax.lax.map(squared, rows)

@@ -1,29 +1,21 @@
-"""Inner products of gradients with eigenvectors, in forward mode: no gradient is ever formed."""
+"""Inner products of gradients with eigenvectors, in forward mode: no gradient is ever formed.
+
+⟨vⱼ, ∇θ f(θ*, x)⟩ = d/dh f(θ* + h vⱼ, x) at h = 0 (Flokas et al. 2022, §4.2). The k tangents share
+one primal pass; memory is k times the activations of one batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rainpp.model import Model, check_inputs, take_rows
+from rainpp.model import Model, Network, batched, check_inputs
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree, silent
-
-
-def output_tangents(model: Model, vectors: jax.Array, inputs: PyTree) -> tuple[Any, Any]:
-    """Outputs (batch, width) and their derivatives along each vector (k, batch, width).
-
-    ⟨vⱼ, ∇θ f(θ*, x)⟩ = d/dh f(θ* + h vⱼ, x) at h = 0 (Flokas et al. 2022, §4.2). The k tangents
-    share one primal pass. Memory: k times the activations of one batch.
-    """
-    outputs, along = jax.linearize(lambda theta: model.outputs(theta, inputs), model.theta)
-    return outputs, jax.vmap(along)(vectors)
 
 
 @dataclass(frozen=True)
@@ -59,9 +51,9 @@ def project_training(
     Cost: one pass over the rows with k tangents; all R labels of a row come from the same pass,
     because ℓ depends on the label only through the outputs (architecture.md, decision 3).
     """
-    kernel = jax.jit(partial(_project_batch, model, relabel))
+    kernel = model.network.jit(_project_batch, relabel=relabel)
     parts: list[tuple[Any, ...]] = []
-    for inputs, rows in _batched(training.inputs, training.num_rows, batch_size):
+    for inputs, rows in batched(training.inputs, training.num_rows, batch_size):
         labels = training.labels[rows]
         missing = batch_size - labels.shape[0] if training.num_rows > batch_size else 0
         padded = np.concatenate([labels, np.repeat(labels[:1], missing, axis=0)])
@@ -75,22 +67,28 @@ def project_training(
 
 
 def _project_batch(
-    model: Model, relabel: bool, theta: jax.Array, vectors: jax.Array, inputs: PyTree, labels: Any
+    network: Network,
+    theta: jax.Array,
+    vectors: jax.Array,
+    inputs: PyTree,
+    labels: Any,
+    *,
+    relabel: bool,
 ) -> tuple[Any, ...]:
-    outputs, along = jax.linearize(lambda t: model.outputs(t, inputs), theta)
+    outputs, along = jax.linearize(lambda t: network.outputs(t, inputs), theta)
     tangents = jax.vmap(along)(vectors)  # (k, b, w)
-    slope = jax.vmap(jax.grad(model.criterion.of_row))
+    slope = jax.vmap(jax.grad(network.loss.of_row))
     own = slope(outputs, labels)  # (b, w)
     gradients = jnp.einsum("bw,kbw->bk", own, tangents)
-    losses = jax.vmap(model.criterion.of_row)(outputs, labels)
+    losses = jax.vmap(network.loss.of_row)(outputs, labels)
     if not relabel:
         return gradients, losses
-    num_classes = model.criterion.num_classes(outputs.shape[1])
+    num_classes = network.loss.num_classes(outputs.shape[1])
     shifts = jnp.arange(1, num_classes, dtype=labels.dtype)
     others = (labels[:, None] + shifts[None, :]) % num_classes  # (b, R-1)
     slopes = jax.vmap(slope, in_axes=(None, 1), out_axes=1)(outputs, others)  # (b, R-1, w)
     relabels = jnp.einsum("bcw,kbw->bck", own[:, None, :] - slopes, tangents)
-    probabilities = model.criterion.probabilities(outputs)
+    probabilities = network.loss.probabilities(outputs)
     posteriors = jnp.take_along_axis(probabilities, others, axis=1)
     return gradients, losses, relabels, posteriors
 
@@ -100,18 +98,10 @@ def project_inference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (V, R) of inference rows and their derivatives along each vector (V, R, k)."""
     num_rows = check_inputs(inputs)
-
-    def batch(theta: jax.Array, vectors: jax.Array, rows: PyTree) -> tuple[Any, Any]:
-        def predict(t: jax.Array) -> jax.Array:
-            return model.criterion.probabilities(model.outputs(t, rows))
-
-        probabilities, along = jax.linearize(predict, theta)
-        return probabilities, jnp.moveaxis(jax.vmap(along)(vectors), 0, -1)
-
-    kernel = jax.jit(batch)
+    kernel = model.network.jit(_probability_tangents)
     values: list[np.ndarray] = []
     tangents: list[np.ndarray] = []
-    for rows, where in _batched(inputs, num_rows, batch_size):
+    for rows, where in batched(inputs, num_rows, batch_size):
         count = where.stop - where.start
         part = kernel(model.theta, vectors, rows)
         values.append(np.asarray(part[0])[:count])
@@ -127,38 +117,27 @@ def gradient_of_probabilities(
     This is ∇θ q of Eq. 7 when `weights` is ∂f/∂P.
     """
     touched = np.flatnonzero(np.any(weights != 0, axis=1))
-    pull = jax.jit(partial(_pull_back, model))
+    pull = model.network.jit(_pull_back)
     total = jnp.zeros_like(model.theta)
     chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[touched], inputs)
-    for rows, where in _batched(chosen, touched.size, batch_size):
+    for rows, where in batched(chosen, touched.size, batch_size):
         cotangent = np.zeros((_leading(rows), weights.shape[1]), np.asarray(weights).dtype)
         cotangent[: where.stop - where.start] = weights[touched[where]]
         total = total + pull(model.theta, rows, jnp.asarray(cotangent, total.dtype))
     return total
 
 
-def _pull_back(model: Model, theta: jax.Array, rows: PyTree, cotangent: jax.Array) -> jax.Array:
-    def predict(t: jax.Array) -> jax.Array:
-        return model.criterion.probabilities(model.outputs(t, rows))
+def _probability_tangents(
+    network: Network, theta: jax.Array, vectors: jax.Array, rows: PyTree
+) -> tuple[Any, Any]:
+    probabilities, along = jax.linearize(lambda t: network.probabilities(t, rows), theta)
+    return probabilities, jnp.moveaxis(jax.vmap(along)(vectors), 0, -1)
 
-    probabilities, pull = jax.vjp(predict, theta)
+
+def _pull_back(network: Network, theta: jax.Array, rows: PyTree, cotangent: jax.Array) -> jax.Array:
+    probabilities, pull = jax.vjp(lambda t: network.probabilities(t, rows), theta)
     return pull(cotangent.astype(probabilities.dtype))[0]
 
 
 def _leading(rows: PyTree) -> int:
     return int(jax.tree.leaves(rows)[0].shape[0])
-
-
-def _batched(inputs: PyTree, num_rows: int, size: int) -> Iterator[tuple[PyTree, slice]]:
-    """Batches of equal size (one compilation), the last padded with its own first row."""
-    for start in range(0, num_rows, size):
-        stop = min(start + size, num_rows)
-        rows = take_rows(inputs, start, size)
-        if stop - start < size and num_rows > size:
-            rows = jax.tree.map(partial(_pad, size=size), rows)
-        yield jax.tree.map(jnp.asarray, rows), slice(start, stop)
-
-
-def _pad(leaf: Any, *, size: int) -> np.ndarray:
-    rows = np.asarray(leaf)
-    return np.concatenate([rows, np.repeat(rows[:1], size - rows.shape[0], axis=0)])

@@ -62,7 +62,7 @@ def test_inference_projections_are_directional_derivatives(batch_size):
     for j, vector in enumerate(vectors):
         ahead, behind = (
             problem.model.with_params(
-                problem.model._flat[1](problem.model.theta + sign * step * vector)
+                problem.model.network.unravel(problem.model.theta + sign * step * vector)
             ).probabilities(problem.inputs)
             for sign in (1, -1)
         )
