@@ -24,7 +24,7 @@ def _card(example: Example) -> str:
         f'<li><img src="{data_uri(example.image)}" alt="{escape(alt)}">'
         f'<span class="fix">{_fix(example)}</span>{_verdict(example)}'
         f"<dl><dt>row</dt><dd>{escape(str(example.train_id))}</dd>"
-        f"<dt>plausible</dt><dd>{share(example.plausibility)}</dd></dl>"
+        f"<dt>plausible</dt><dd>{_plausible(example)}</dd></dl>"
         f"{_changes(example)}</li>"
     )
 
@@ -44,6 +44,11 @@ def _fix(example: Example) -> str:
     return f'{old} → <b title="suggested label">{escape(str(example.new_label))}</b>'
 
 
+def _plausible(example: Example) -> str:
+    """A deletion claims nothing about the row, so its plausibility of 1 would mislead."""
+    return "–" if example.new_label is None else share(example.plausibility)
+
+
 def _verdict(example: Example) -> str:
     if example.verdict is None:
         return ""
@@ -56,7 +61,7 @@ def _verdict(example: Example) -> str:
 def _table(examples: tuple[Example, ...]) -> str:
     names = list(dict.fromkeys(name for example in examples for name in example.columns))
     known = any(example.verdict is not None for example in examples)
-    heads = ["row", *names, "label", "predicted effect", "plausible", *(["truth"] if known else [])]
+    heads = ["row", "label", "predicted effect", "plausible", *(["truth"] if known else []), *names]
     numeric = {"plausible", *(name for name in names if _is_numeric(examples, name))}
     head = "".join(
         f'<th scope="col" class="{"" if name in numeric else "text"}">{escape(name)}</th>'
@@ -75,9 +80,9 @@ def _table_row(example: Example, names: list[str], numeric: set[str], *, known: 
     truth = f'<td class="text">{_verdict(example)}</td>' if known else ""
     effects = "<br>".join(_movement(change) for change in example.changes)
     return (
-        f'<tr><th scope="row">{escape(str(example.train_id))}</th>{cells}'
+        f'<tr><th scope="row">{escape(str(example.train_id))}</th>'
         f'<td class="text"><span class="fix">{_fix(example)}</span></td>'
-        f'<td class="text">{effects}</td><td>{share(example.plausibility)}</td>{truth}</tr>'
+        f'<td class="text">{effects}</td><td>{_plausible(example)}</td>{truth}{cells}</tr>'
     )
 
 

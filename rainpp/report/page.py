@@ -96,9 +96,11 @@ def _answer(story: Story) -> str:
     if any(row.before_relaxed is not None for row in story.answer):
         note = (
             '<p class="note">The relaxed value is the expected answer under the model’s '
-            "probabilities; predictions of what a repair does are made, and checked, there.</p>"
+            "probabilities: the effect of a repair is predicted, and checked, on it.</p>"
         )
-    return _section("The answer, before and after", answer_table(story) + note)
+    repaired = any(row.after is not None for row in story.answer)
+    title = "The answer, before and after" if repaired else "The answer"
+    return _section(title, answer_table(story) + note)
 
 
 def _examples(story: Story) -> str:

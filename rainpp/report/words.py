@@ -86,14 +86,14 @@ def duration(seconds: float) -> str:
 def coverage_sentence(value: float) -> str:
     """What the coverage means for the reader, with a warning when it is low.
 
-    Below 0.5 predicted sizes of narrow complaints were off by a factor of three and more (MNIST,
-    removal of random 2 % subsets), while the order of suspects stayed useful.
+    The bounds 0.8 and 0.5 are an aid to reading, not a measurement: what the index misses lies
+    along flat directions, where a small gradient can still have a large effect.
     """
-    known = f"The index captures {share(value)} of this complaint's gradient"
     if not math.isfinite(value):
         return "How much of this complaint the index captures was not measured."
+    known = f"The index captures {share(value)} of this complaint’s gradient"
     if value >= 0.8:
-        return f"{known}: predicted effects can be read as numbers."
+        return f"{known}, so little of it goes unseen. Retraining remains the proof."
     if value >= 0.5:
         return f"{known}: read predicted effects as rough sizes; ranking.refine() sharpens them."
     return (
