@@ -171,7 +171,7 @@ def test_the_fingerprint_changes_with_weights_loss_and_l2_only():
     others = [
         Model(apply, {**WEIGHTS, "b": np.nextafter(WEIGHTS["b"], 9)}, l2=0.1),
         Model(apply, {"w": WEIGHTS["w"], "c": WEIGHTS["b"]}, l2=0.1),
-        Model(apply, {**WEIGHTS, "w": WEIGHTS["w"].T}, l2=0.1),
+        Model(apply, {**WEIGHTS, "w": WEIGHTS["w"].reshape(3, 4)}, l2=0.1),
         Model(apply, WEIGHTS, l2=0.2),
         Model(apply, WEIGHTS, l2=0.1, loss="squared_error"),
     ]
