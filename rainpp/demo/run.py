@@ -124,6 +124,7 @@ def _how_many(ranking: Ranking, complaints: list[BoundComplaint]) -> int:
     positions = ranking.positions(ranking.interventions.num_rows)
     distance = np.zeros(positions.size)
     for item in complaints:
-        predicted = item.complaint.relaxed + np.cumsum(collect.cell_changes(item)[positions])
+        changes = collect.cell_changes(ranking, item)[positions]
+        predicted = item.complaint.relaxed + np.cumsum(changes)
         distance += np.abs(predicted - (item.want.target or 0.0))
     return int(np.argmin(distance)) + 1

@@ -69,9 +69,14 @@ def _known(targets: Mapping[int, float | None]) -> dict[int, float]:
     return {row: value for row, value in targets.items() if value is not None}
 
 
-def cell_changes(complaint: BoundComplaint) -> np.ndarray:
-    """Predicted signed change of the complaint's cell under every intervention (N,)."""
-    effects = complaint.index.rank(complaint.vector()).effects
+def cell_changes(ranking: Ranking, complaint: BoundComplaint) -> np.ndarray:
+    """Predicted signed change of the complaint's own cell under every intervention (N,).
+
+    A ranking for several complaints holds a weighted sum of their effects; each complaint's own
+    come from the index. With one complaint they are the ranking's, refined if it is.
+    """
+    alone = len(ranking.complaints) == 1
+    effects = ranking.effects if alone else complaint.index.rank(complaint.vector()).effects
     return complaint.complaint.direction * np.asarray(effects, np.float64)
 
 
@@ -100,7 +105,7 @@ def examples(
             raise ShapeError(f"`{name}` has {len(values)} rows; there are {table.num_rows}.")
     positions = ranking.positions(count)
     rows, labels = table.rows(positions), table.new_labels(positions)
-    changes = [(cell_name(item.cell), cell_changes(item)) for item in complaints]
+    changes = [(cell_name(item.cell), cell_changes(ranking, item)) for item in complaints]
     return tuple(
         Example(
             train_id=table.ids[row].item(),
@@ -133,7 +138,7 @@ def cumulative(
 ) -> Cumulative:
     """Predicted relaxed value of the complaint's cell along the ranking."""
     start = complaint.complaint.relaxed
-    changes = cell_changes(complaint)[ranking.positions(shown)]
+    changes = cell_changes(ranking, complaint)[ranking.positions(shown)]
     return Cumulative(
         cell=cell_name(complaint.cell),
         start=start,

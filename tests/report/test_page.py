@@ -177,7 +177,7 @@ def test_hostile_text_is_escaped_everywhere():
     story = full_story(
         title=HOSTILE,
         lead=HOSTILE,
-        query=f"SELECT '{HOSTILE}' AS x -- {HOSTILE}\nFROM \"{HOSTILE}\"",
+        query=f"SELECT {HOSTILE}, '{HOSTILE}' AS x -- {HOSTILE}\nFROM \"{HOSTILE}\"",
         complaints=(HOSTILE,),
         column=HOSTILE,
         group=HOSTILE,
