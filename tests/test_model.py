@@ -197,7 +197,7 @@ def spoiled(row, value):
         (lambda: Model(apply, {}), "`params` is empty"),
         (lambda: Model(apply, {"w": np.array([1, 2])}), r"`params\['w'\]` has type int64"),
         (lambda: Model(apply, {"w": np.array([True])}), r"`params\['w'\]` has type bool"),
-        (lambda: Model(apply, {"w": ["a"]}), r"`params\['w'\]\[0\]` has type <U1"),
+        (lambda: Model(apply, {"w": ["a"]}), r"`params\['w'\]\[0\]`.*floating"),
         (lambda: Model(apply, {"w": np.array([1, np.nan])}), r"`params\['w'\]` holds NaN"),
         (lambda: Model(apply, {"w": np.array([1, -np.inf])}), r"`params\['w'\]` holds NaN or inf"),
         (lambda: Model(apply, WEIGHTS, loss="hinge"), "'hinge'.*cross_entropy.*squared_error"),
@@ -217,10 +217,10 @@ def test_a_model_that_makes_no_sense_cannot_be_made(make, words):
     [
         (lambda p, x: apply(p, x)[:, None], "cross_entropy", r"shape \(1, 1, 3\).*\(1, R\)"),
         (lambda p, x: apply(p, x)[0], "cross_entropy", r"shape \(3,\).*\(1, R\)"),
-        (lambda p, x: apply(p, x).sum(), "cross_entropy", r"shape \(\)"),
+        (lambda p, x: apply(p, x).sum(), "cross_entropy", r"`apply` returns shape \(\)"),
         (lambda p, x: apply(p, x)[:, :1], "cross_entropy", "single output.*binary_cross_entropy"),
         (apply, "binary_cross_entropy", "one logit per row; the model has 3"),
-        (lambda p, x: apply(p, x[:, :2]), "cross_entropy", r"cannot read the inputs \(7, 4\)"),
+        (lambda p, x: apply(p, x[:, :2]), "cross_entropy", r"`apply` .*inputs.* \(7, 4\)"),
     ],
 )
 def test_a_model_that_does_not_fit_its_rows_or_loss_is_refused(function, loss, words):
@@ -233,7 +233,7 @@ def test_a_model_that_does_not_fit_its_rows_or_loss_is_refused(function, loss, w
     ("inputs", "error", "words"),
     [
         (3.0, ShapeError, "rows first"),
-        ([], ShapeError, "rows first"),
+        ([], ShapeError, "`inputs`"),
         ([1.0, 2.0], ShapeError, "rows first"),
         ({"a": ROWS, "b": ROWS[:3]}, ShapeError, r"\[3, 7\]"),
         (ROWS[:0], DataError, "no rows"),

@@ -60,9 +60,9 @@ REFUSED = {
     "too large": (MODEL, [0, 1, 3, 0, 4, 2], DataError, r"`labels\[2\]` is 3.*0 to 2 \(2 such"),
     "negative": (MODEL, [0, 1, 2, 0, -1, 2], DataError, r"`labels\[4\]` is -1.*0 to 2 \(1 such"),
     "1-based binary": (BINARY, [1, 2, 1, 2, 1, 2], DataError, r"`labels\[1\]` is 2.*0 to 1"),
-    "fraction": (MODEL, [0, 1, 1.5, 0, 1, 2], DataError, r"1\.5 \(float64\).*0 to 2"),
-    "NaN": (MODEL, [0, 1, np.nan, 0, 1, 2], DataError, "nan .*whole numbers"),
-    "infinite": (MODEL, [0, 1, np.inf, 0, 1, 2], DataError, "inf .*whole numbers"),
+    "fraction": (MODEL, [0, 1, 1.5, 0, 1, 2], DataError, r"1\.5.*0 to 2"),
+    "NaN": (MODEL, [0, 1, np.nan, 0, 1, 2], DataError, "nan.*whole numbers"),
+    "infinite": (MODEL, [0, 1, np.inf, 0, 1, 2], DataError, "inf.*whole numbers"),
     "text": (MODEL, list("abcabc"), DataError, "Encode them"),
     "one-hot": (MODEL, np.eye(3)[LABELS], ShapeError, r"\(6, 3\).*\(n,\)"),
     "a column": (MODEL, np.array(LABELS)[:, None], ShapeError, r"\(6, 1\).*\(n,\)"),
@@ -95,7 +95,7 @@ def test_inputs_and_model_are_checked_too():
     spoiled[3, 0] = np.nan
     with pytest.raises(DataError, match="row 3 holds a NaN"):
         TrainingSet.checked(MODEL, spoiled, LABELS)
-    with pytest.raises(ModelError, match="cannot read"):
+    with pytest.raises(ModelError, match="`apply`"):
         TrainingSet.checked(MODEL, ROWS[:, :1], LABELS)
 
 
