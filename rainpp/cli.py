@@ -37,7 +37,7 @@ Config = Annotated[
 Factory = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="MODULE:FUNCTION", help="Function from a checkpoint to a rainpp.Model."
+        "--model", metavar="MODULE:FUNCTION", help="From the checkpoint's path to a rainpp.Model."
     ),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="What SQL calls the model.")]

@@ -39,12 +39,11 @@ class Want:
     @staticmethod
     def of(should: str, target: float | None = None) -> Want:
         """`should` and `target` as a user writes them."""
-        words = [word.value for word in Should]
-        if should not in words:
-            raise ComplaintError(f"`should` is {should!r}; it must be one of {', '.join(words)}.")
-        return Want(Should(should), None if target is None else float(target))
+        return Want(_read_should(should), _read_target(target))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "should", _read_should(self.should))
+        object.__setattr__(self, "target", _read_target(self.target))
         if self.should in _NEEDS_TARGET:
             if self.target is None or not math.isfinite(self.target):
                 raise ComplaintError(
@@ -74,8 +73,27 @@ class Want:
         return (gap > 0) - (gap < 0)
 
     def __str__(self) -> str:
-        target = "" if self.target is None else f" {self.target:g}"
+        target = "" if self.target is None else f" {_number(self.target)}"
         return f"should {self.should.value.replace('_', ' ')}{target}"
+
+
+def _read_should(word: str) -> Should:
+    words = [item.value for item in Should]
+    if word not in words:
+        raise ComplaintError(f"`should` is {word!r}; it must be one of {', '.join(words)}.")
+    return Should(word)
+
+
+def _read_target(target: Any) -> float | None:
+    try:
+        return None if target is None else float(target)
+    except (TypeError, ValueError):
+        raise ComplaintError(f"`target` is {target!r}; it must be a number.") from None
+
+
+def _number(value: float) -> str:
+    """Whole numbers in full, others to six digits."""
+    return f"{value:.0f}" if abs(value) < 1e15 and value == int(value) else f"{value:.6g}"
 
 
 @dataclass(frozen=True)
@@ -115,9 +133,9 @@ class Complaint:
             )
         if self.direction == 0:
             raise ComplaintError(
-                f"the complaint already holds: {self.cell} is {self.hard:g} and {self.want}. "
+                f"the complaint already holds: {self}. "
                 "Give a target the answer does not meet, or should='increase' or 'decrease'."
             )
 
     def __str__(self) -> str:
-        return f"{self.cell} is {self.hard:g} and {self.want}"
+        return f"{self.cell} is {_number(self.hard)} and {self.want}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +32,33 @@ class Loss:
     name: str
     of_row: RowLoss
     task: Task
+
+    @property
+    def identity(self) -> str:
+        """The name, and for a custom loss the code of its function: another one is another loss."""
+        code = getattr(self.of_row, "__code__", None)
+        if self.name != "custom" or code is None:
+            return self.name
+        text = repr((code.co_code, code.co_names, [str(item) for item in code.co_consts]))
+        return f"custom {hashlib.sha256(text.encode()).hexdigest()}"
+
+    def check_row(self, width: int, label: np.ndarray) -> None:
+        """Refuse a custom loss that is not (outputs_row (R,), label) -> one floating number.
+
+        Raises
+        ------
+        ModelError : it fails, or returns something else.
+        """
+        row = jax.ShapeDtypeStruct((width,), jnp.float32)
+        try:
+            found = jax.eval_shape(self.of_row, row, jnp.asarray(label))
+        except Exception as problem:
+            first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            raise ModelError(f"`loss` fails on one row of {width} outputs: {first}") from problem
+        if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
+            raise ModelError(
+                f"`loss` returns {found}; it must map (outputs_row, label) to one number."
+            )
 
     def probabilities(self, outputs: Any) -> Any:
         """Class probabilities (batch, R) of outputs (batch, width); regression values unchanged."""
@@ -97,11 +125,9 @@ def _class_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
     if labels.ndim != 1:
         raise ShapeError(f"`labels` has shape {labels.shape}; one label per row is needed: (n,).")
     if labels.dtype.kind not in "iub" and not _whole(labels):
-        bad = (
-            labels[~_finite_whole(labels)][:1].tolist() if labels.dtype.kind == "f" else labels[:1]
-        )
+        bad = next(item for item in labels.tolist() if not _is_whole(item))
         raise DataError(
-            f"`labels` holds {bad[0]!r} ({labels.dtype}); class labels are whole numbers from 0 to "
+            f"`labels` holds {bad!r} where class labels are whole numbers from 0 to "
             f"{num_classes - 1}. Encode them first."
         )
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
@@ -128,9 +154,9 @@ def _regression_labels(labels: np.ndarray, width: int) -> np.ndarray:
     return columns.astype(columns.dtype if columns.dtype.kind == "f" else np.float32)
 
 
-def _finite_whole(labels: np.ndarray) -> np.ndarray:
-    return np.isfinite(labels) & (labels == np.floor(labels))
-
-
 def _whole(labels: np.ndarray) -> bool:
-    return labels.dtype.kind == "f" and bool(_finite_whole(labels).all())
+    return labels.dtype.kind == "f" and bool((np.isfinite(labels) & (labels % 1 == 0)).all())
+
+
+def _is_whole(item: Any) -> bool:
+    return isinstance(item, int) or (isinstance(item, float) and item.is_integer())

@@ -28,7 +28,7 @@ def recall_curve(scores: Any, corrupted: Any) -> NDArray[np.float64]:
     >>> recall_curve([0.9, 0.1, 0.8], [True, True, False]).tolist()
     [0.5, 0.5]
     """
-    values, truth = np.asarray(scores), np.asarray(corrupted, dtype=bool)
+    values, truth = _numbers(scores), _flags(corrupted)
     if values.ndim != 1 or values.shape != truth.shape:
         raise ShapeError(
             f"`scores` has shape {values.shape} and `corrupted` {truth.shape}; both must be (n,)."
@@ -54,3 +54,20 @@ def auc_r(scores: Any, corrupted: Any) -> float:
     """
     curve = recall_curve(scores, corrupted)
     return float(curve.mean() / ((curve.size + 1) / (2 * curve.size)))
+
+
+def _numbers(scores: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(scores, np.float64)
+    except (TypeError, ValueError):
+        raise DataError("`scores` holds something that is not a number.") from None
+
+
+def _flags(corrupted: Any) -> NDArray[np.bool_]:
+    """Row numbers instead of a mask would mark every row: only booleans, or 0 and 1, will do."""
+    marks = np.asarray(corrupted)
+    if marks.dtype != np.bool_ and (
+        marks.dtype.kind not in "iuf" or not np.isin(marks, [0, 1]).all()
+    ):
+        raise DataError("`corrupted` must hold one boolean per training row, true where corrupted.")
+    return marks.astype(np.bool_)

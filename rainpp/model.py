@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from rainpp.errors import DataError, ModelError, ShapeError
+from rainpp.errors import DataError, ModelError, SettingsError, ShapeError
 from rainpp.fingerprint import fingerprint
 from rainpp.loss import Loss, RowLoss, find_loss
 from rainpp.types import ApplyFunction, PyTree
@@ -92,9 +92,9 @@ class Model:
 
     def __post_init__(self) -> None:
         loss = find_loss(self.loss)
-        if not np.isfinite(self.l2) or self.l2 < 0:
-            raise ModelError(f"`l2` is {self.l2}; it must be a finite number >= 0.")
+        object.__setattr__(self, "l2", _check_l2(self.l2))
         _check_params(self.params)
+        object.__setattr__(self, "params", jax.tree.map(_at_least_single, self.params))
         # Now and not on first use: a value made inside a user's jit would leak its tracer.
         theta, unravel = ravel_pytree(self.params)
         object.__setattr__(self, "theta", theta)
@@ -138,7 +138,7 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the parameters, the loss and l2: an index belongs to exactly one of these."""
-        return fingerprint(self.params, f"{self.criterion.name} l2={self.l2!r}")
+        return fingerprint(self.params, f"{self.criterion.identity} l2={self.l2!r}")
 
     def with_params(self, params: PyTree) -> Model:
         """The same architecture with other weights, e.g. after retraining.
@@ -173,16 +173,22 @@ class Model:
         ------
         ModelError : the model cannot read these inputs, or does not return (batch, R).
         """
+        probe = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), inputs)
         try:
-            probe = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), inputs)
-            shape = jax.eval_shape(self.apply, self.params, probe).shape
-        except (TypeError, ValueError) as problem:
-            first = str(problem).strip().splitlines()[0]
+            found = jax.eval_shape(self.apply, self.params, probe)
+        except Exception as problem:
+            first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
             raise ModelError(
-                f"`apply` cannot read the inputs {shapes_of(inputs)}: {first}"
+                f"`apply` fails on inputs of shape {shapes_of(inputs)}: {first}"
             ) from problem
-        if len(shape) not in (1, 2) or shape[0] != 1:
-            raise ModelError(f"`apply` returns shape {shape} for one row; (1, R) is needed.")
+        shape = getattr(found, "shape", None)
+        if shape is None or len(shape) not in (1, 2) or shape[0] != 1:
+            raise ModelError(
+                f"`apply` returns {'shape ' + str(shape) if shape else type(found).__name__} for "
+                "one row; an array of shape (1, R) is needed."
+            )
+        if not jnp.issubdtype(found.dtype, jnp.floating):
+            raise ModelError(f"`apply` returns {found.dtype}; floating outputs are needed.")
         width = shape[1] if len(shape) == 2 else 1
         if self.task == "binary" and width != 1:
             raise ModelError(
@@ -204,6 +210,8 @@ class Model:
         DataError : the model's outputs are NaN for some row.
         """
         num_rows = check_inputs(inputs)
+        if batch_size < 1:
+            raise SettingsError(f"`batch_size` is {batch_size}; it must be at least 1.")
         self.output_width(inputs)
         kernel = self.network.jit(Network.probabilities)
         parts = [
@@ -250,8 +258,14 @@ def check_inputs(inputs: PyTree) -> int:
     DataError : no rows, or a NaN or infinity in some row.
     """
     leaves = jax.tree.leaves(inputs)
-    if not leaves or any(np.ndim(leaf) == 0 for leaf in leaves):
-        raise ShapeError("`inputs` must be an array, or a pytree of arrays, with rows first.")
+    for leaf in leaves:
+        if not hasattr(leaf, "dtype") or np.ndim(leaf) == 0:
+            raise ShapeError(
+                f"`inputs` holds a {type(leaf).__name__}; it must be an array, or a pytree of "
+                "arrays, with rows first (frame.to_numpy() for a data frame)."
+            )
+    if not leaves:
+        raise ShapeError("`inputs` is empty; it must be an array, or a pytree of arrays.")
     counts = {int(np.shape(leaf)[0]) for leaf in leaves}
     if len(counts) > 1:
         raise ShapeError(f"`inputs` has arrays with different numbers of rows: {sorted(counts)}.")
@@ -263,32 +277,49 @@ def check_inputs(inputs: PyTree) -> int:
 
 
 def _check_finite(array: np.ndarray) -> None:
-    if array.dtype.kind not in "fc":
-        if array.dtype == object:
-            raise DataError("`inputs` holds Python objects; the model needs numeric arrays.")
+    if array.dtype == object:
+        raise DataError("`inputs` holds Python objects; the model needs numeric arrays.")
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
         return
     rows = array.reshape(array.shape[0], -1)
-    # A sum is NaN or infinite whenever an element is: one pass instead of a mask of all elements.
-    suspects = ~np.isfinite(rows.sum(axis=1, dtype=np.float64))
-    if suspects.any():
-        row = int(np.flatnonzero(suspects)[0])
+    # A sum is NaN or infinite whenever an element is: one pass and no mask of all elements. It can
+    # also overflow, so the rows it suspects are looked at again.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1, dtype=np.float64)))
+    bad = suspects[~np.isfinite(rows[suspects].astype(np.float64)).all(axis=1)]
+    if bad.size:
         raise DataError(
-            f"`inputs` row {row} holds a NaN or infinity ({int(suspects.sum())} such rows). "
+            f"`inputs` row {bad[0]} holds a NaN or infinity ({bad.size} such rows). "
             "Drop or impute them first."
         )
 
 
+def _check_l2(l2: Any) -> float:
+    try:
+        value = float(l2)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not np.isfinite(value) or value < 0:
+        raise ModelError(f"`l2` is {l2!r}; it must be a finite number >= 0.")
+    return value
+
+
+def _at_least_single(leaf: Any) -> Any:
+    """Half-precision weights as float32: curvature in bfloat16 has two significant digits."""
+    return leaf if np.dtype(leaf.dtype).itemsize >= 4 else jnp.asarray(leaf, jnp.float32)
+
+
 def _check_params(params: PyTree) -> None:
     leaves = jax.tree.leaves_with_path(params)
-    if not leaves:
+    if not any(np.size(leaf) for _, leaf in leaves):
         raise ModelError("`params` is empty: there is nothing to debug.")
     for path, leaf in leaves:
         name = jax.tree_util.keystr(path)
-        array = np.asarray(leaf)
-        if not jnp.issubdtype(array.dtype, jnp.floating):
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(dtype, jnp.floating):
             raise ModelError(
-                f"`params{name}` has type {array.dtype}; parameters must be floating. "
+                f"`params{name}` has type {dtype}; parameters must be floating arrays. "
                 "Close over constants inside `apply` instead."
             )
-        if not np.isfinite(array.astype(np.float64)).all():
+        if not np.isfinite(np.asarray(leaf).astype(np.float64)).all():
             raise ModelError(f"`params{name}` holds NaN or infinity: the training diverged.")

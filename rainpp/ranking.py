@@ -163,8 +163,8 @@ class Ranking:
         return self.classes[label] if self.classes else int(label)
 
     def _top_positions(self, count: int, by: SortKey, *, repeat_rows: bool) -> np.ndarray:
-        if count < 0:
-            raise SettingsError(f"`count` is {count}; it must be >= 0.")
+        if not isinstance(count, int | np.integer) or count < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingsError(f"`count` is {count!r}; it must be a whole number >= 0.")
         columns = {"score": self.scores, "effect": self.effects, "plausibility": self.plausibility}
         if by not in columns:
             raise SettingsError(f"`by` is {by!r}; it must be one of {', '.join(columns)}.")

@@ -3,7 +3,7 @@
 ::
 
     [model]
-    factory = "shop.models:clothing"       # called with the loaded checkpoint; returns a Model
+    factory = "shop.models:clothing"       # (path of the checkpoint) -> rainpp.Model
     checkpoint = "model.ckpt"
     name = "predict"                       # what SQL calls it
 

@@ -37,13 +37,15 @@ class TrainingSet:
         ModelError : the model cannot read the inputs, or its width does not fit the loss.
         """
         num_rows = check_inputs(inputs)
-        array = np.asarray(labels)
+        array = _as_array(labels)
         if array.ndim == 0 or array.shape[0] != num_rows:
             raise ShapeError(
                 f"`labels` has shape {array.shape} but `inputs` has {num_rows} rows "
                 f"({shapes_of(inputs)}); they must be aligned by row."
             )
-        checked = model.criterion.check_labels(array, width=model.output_width(inputs))
+        width = model.output_width(inputs)
+        checked = model.criterion.check_labels(array, width=width)
+        model.criterion.check_row(width, checked[0])
         return TrainingSet(inputs, checked, _check_ids(ids, num_rows))
 
     @property
@@ -62,6 +64,15 @@ class TrainingSet:
         return TrainingSet(inputs, self.labels[rows], self.ids[rows])
 
 
+def _as_array(labels: Any) -> np.ndarray:
+    """Labels as the user wrote them: [0, "dog"] is not turned into two strings."""
+    if isinstance(labels, list | tuple):
+        kinds = {type(item) for item in labels}
+        if len(kinds) > 1 and not kinds <= {int, float, bool}:
+            return np.array(labels, dtype=object)
+    return np.asarray(labels)
+
+
 def _check_ids(ids: Sequence[Any] | np.ndarray | None, num_rows: int) -> np.ndarray:
     if ids is None:
         return np.arange(num_rows, dtype=np.int64)
@@ -72,6 +83,6 @@ def _check_ids(ids: Sequence[Any] | np.ndarray | None, num_rows: int) -> np.ndar
         raise DataError(f"`ids` has type {array.dtype}; whole numbers or strings are needed.")
     values, counts = np.unique(array, return_counts=True)
     if (counts > 1).any():
-        twice = values[counts > 1][0]
+        twice = values[counts > 1][0].item()
         raise DataError(f"`ids` holds {twice!r} more than once; every training row needs its own.")
     return array

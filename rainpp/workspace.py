@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rainpp.adapters.checkpoint import load_checkpoint
 from rainpp.adapters.import_path import load_function
 from rainpp.adapters.training_file import Columns, TrainingRows, read_training
 from rainpp.database import Database, connect
@@ -19,17 +18,17 @@ _INTERVENTIONS = {"delete": Delete, "relabel": Relabel}
 
 
 def open_model(settings: Settings) -> Model:
-    """The trained model: what `[model] factory` makes of the checkpoint.
+    """The trained model: what `[model] factory` makes of the path of the checkpoint.
 
     Raises
     ------
     SettingsError : the factory or the checkpoint is missing, or it returns something else.
-    ArtifactError : the checkpoint cannot be read.
+    Whatever the factory raises, such as the ArtifactError of `rainpp.load_checkpoint`.
     """
     reference = settings.require("model", "factory")
     path = settings.require_existing("model", "checkpoint")
-    factory = load_function(reference, key="[model] factory", arguments=("checkpoint",))
-    model = factory(load_checkpoint(path))
+    factory = load_function(reference, key="[model] factory", arguments=("checkpoint_path",))
+    model = factory(path.absolute())
     if not isinstance(model, Model):
         raise SettingsError(
             f"`[model] factory` {reference!r} returned a {type(model).__name__}; it must return a "

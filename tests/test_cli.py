@@ -32,14 +32,14 @@ import rainpp
 def apply(params, inputs):
     return inputs @ params["dense"]["kernel"] + params["dense"]["bias"][None, :]
 
-def clothing(checkpoint):
-    return rainpp.Model(apply, checkpoint, l2=1e-2)
+def clothing(checkpoint_path):
+    return rainpp.Model(apply, rainpp.load_checkpoint(checkpoint_path), l2=1e-2)
 
 def number(checkpoint):
     return 3
 
-def crash(checkpoint):
-    return checkpoint["no such layer"]
+def crash(checkpoint_path):
+    return rainpp.load_checkpoint(checkpoint_path)["no such layer"]
 """
 
 SETTINGS = """
@@ -179,7 +179,7 @@ def test_complain_agrees_with_the_library():
     answer = json.loads(run(*COMPLAIN, "--top", "5", "--json").stdout)
     import rainpp_test_shop
 
-    model = rainpp_test_shop.clothing(rainpp.load_checkpoint("model.npz"))
+    model = rainpp_test_shop.clothing("model.npz")
     with rainpp.connect("shop.duckdb") as db:
         db.register_model("predict", model, rainpp.load("shop.rain"))
         cell = db.sql(SQL).complain("n", where={"region": "EU"}, should="decrease")

@@ -86,7 +86,10 @@ class Index:
         ShapeError : the vector does not have k numbers: it belongs to another index.
         DataError : it holds NaN or infinity.
         """
-        values = np.asarray(vector, np.float64)
+        try:
+            values = np.asarray(vector, np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"`vector` must hold {self.k} numbers; got {vector!r}.") from None
         if values.shape != (self.k,):
             raise ShapeError(
                 f"`vector` has shape {values.shape}; this index has k = {self.k} eigenpairs."

@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 
 from rainpp.errors import SettingsError
+from rainpp.index import store
 from rainpp.index.artifact import Index, save
 from rainpp.intervention import Delete, Relabel
 from rainpp.intervention.table import kind_names
 from rainpp.lanczos.curvature import Curvature
-from rainpp.lanczos.eigenpairs import Eigenpairs, find_eigenpairs
+from rainpp.lanczos.eigenpairs import Eigenpairs, check_k, find_eigenpairs
 from rainpp.lanczos.optimum import Optimality, measure_optimality
-from rainpp.lanczos.projection import TrainingProjections, project_training
+from rainpp.lanczos.projection import (
+    TrainingProjections,
+    example_losses,
+    project_training,
+)
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
 from rainpp.types import Progress, PyTree, silent
@@ -70,18 +75,22 @@ def precompute(
     Cost: about k + 12 Hessian-vector products over the rows and one pass with k tangents. Peak
     memory: the data, k + 16 vectors of d numbers, and the projections.
     """
+    if path is not None:
+        store.check_target(Path(path))
+    check_k(k, model.num_params)
     training = TrainingSet.checked(model, inputs, labels, ids=ids)
     kinds = kind_names(_defaults(model) if interventions is None else interventions)
     if "relabel" in kinds and model.task == "regression":
         raise SettingsError("rainpp.Relabel() needs classes; with squared_error use Delete() only.")
     num_classes = model.criterion.num_classes(model.output_width(inputs))
+    losses = example_losses(model, training)
     curvature = Curvature.of(model, training)
     optimality = measure_optimality(curvature, training, seed=seed)
     pairs = find_eigenpairs(curvature, k, num_classes=num_classes, seed=seed, progress=progress)
     projections = project_training(
         model, training, pairs.vectors, relabel="relabel" in kinds, progress=progress
     )
-    parts = _Parts(model, training, pairs, projections, optimality, kinds, num_classes)
+    parts = _Parts(model, training, pairs, projections, losses, optimality, kinds, num_classes)
     index = Index(_manifest(parts), _arrays(parts), training=training)
     return index if path is None else save(index, path)
 
@@ -92,6 +101,7 @@ class _Parts:
     training: TrainingSet
     pairs: Eigenpairs
     projections: TrainingProjections
+    losses: np.ndarray
     optimality: Optimality
     kinds: tuple[str, ...]
     num_classes: int
@@ -119,7 +129,7 @@ def _arrays(parts: _Parts) -> dict[str, np.ndarray]:
         "spectrum": pairs.spectrum,
         "projections": np.concatenate(blocks),
         "plausibility": np.concatenate(plausibility),
-        "losses": found.losses,
+        "losses": parts.losses,
         "labels": parts.training.labels,
         "train_ids": parts.training.ids,
     }

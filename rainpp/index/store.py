@@ -7,9 +7,12 @@ at any moment, the directory is the old index or the new one. No pickle is read 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +26,9 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _AGAIN = "Build it again with rainpp.precompute."
+# Names this module gives to files: only such files are ever removed.
+_ARRAY_FILE = re.compile(r"[\w-]+-[0-9a-f]{16}\.npy|\.[\w-]+\.tmp").fullmatch
+_TEMPORARY = re.compile(r"\.manifest\.json\.\d+\.tmp").fullmatch
 
 
 def write(path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -32,7 +38,7 @@ def write(path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarr
     ------
     ArtifactError : `path` exists and is not an index, or the disk refuses; the old index stays.
     """
-    _check_target(path)
+    check_target(path)
     try:
         (path / _ARRAYS).mkdir(parents=True, exist_ok=True)
         entries = {name: _write_array(path, name, array) for name, array in arrays.items()}
@@ -65,24 +71,52 @@ def read(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], dict[str, 
     return manifest, arrays
 
 
-def _check_target(path: Path) -> None:
-    if not path.exists():
+def check_target(path: Path) -> None:
+    """Refuse a path where an index cannot be written, or where something else lives.
+
+    Raises
+    ------
+    ArtifactError : a file, a directory of other things, or a place that cannot be created.
+    """
+    if path.is_dir():
+        if not _looks_like_ours(path):
+            raise ArtifactError(
+                f"`{path}` is a directory with other things in it; choose another path for the "
+                "index."
+            )
         return
-    if not path.is_dir():
-        raise ArtifactError(f"`{path}` is a file, not an index; choose another path.")
-    names = {item.name for item in path.iterdir()}
-    if names and MANIFEST not in names and _ARRAYS not in names:
-        raise ArtifactError(
-            f"`{path}` is a directory with other things in it ({sorted(names)[0]}, ...); "
-            "choose another path for the index."
-        )
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ArtifactError(f"`{existing}` is a file, not an index; choose another path.")
+    if not os.access(existing, os.W_OK):
+        raise ArtifactError(f"cannot write the index `{path}`: `{existing}` is read-only.")
+
+
+def _looks_like_ours(path: Path) -> bool:
+    """An index, what an interrupted write left of one, or an empty directory."""
+    manifest, arrays = path / MANIFEST, path / _ARRAYS
+    if manifest.exists():
+        try:
+            found = json.loads(manifest.read_bytes())
+        except OSError as problem:
+            raise ArtifactError(
+                f"cannot read `{manifest}`: {problem.strerror or problem}."
+            ) from problem
+        except ValueError:
+            return False
+        return isinstance(found, dict) and {"schema", "arrays", "sha256"} <= set(found)
+    others = [item for item in path.iterdir() if item != arrays and not _TEMPORARY(item.name)]
+    inside = list(arrays.iterdir()) if arrays.is_dir() else []
+    return not others and all(_ARRAY_FILE(item.name) for item in inside)
 
 
 def _write_array(path: Path, name: str, array: np.ndarray) -> dict[str, Any]:
+    if array.dtype.hasobject:
+        raise ArtifactError(f"`{name}` holds Python objects, which an index does not store.")
     handle, temporary = tempfile.mkstemp(dir=path / _ARRAYS, prefix=f".{name}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+            np.save(file, np.asarray(array, order="C"), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         digest = _hash_file(Path(temporary))
@@ -113,9 +147,13 @@ def _replace(target: Path, content: bytes) -> None:
 
 
 def _remove_unused(path: Path, used: set[str]) -> None:
-    for item in (path / _ARRAYS).iterdir():
-        if f"{_ARRAYS}/{item.name}" not in used:
-            item.unlink(missing_ok=True)
+    """Files of older writes, finished or killed. Failing to remove them harms nothing."""
+    arrays = [f for f in (path / _ARRAYS).iterdir() if f"{_ARRAYS}/{f.name}" not in used]
+    stale = [file for file in arrays if _ARRAY_FILE(file.name)]
+    stale += [file for file in path.iterdir() if _TEMPORARY(file.name)]
+    for file in stale:
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def _seal(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +171,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_bytes())
         schema, sealed = manifest["schema"], manifest["sha256"]
+    except OSError as problem:
+        raise ArtifactError(f"cannot read `{file}`: {problem.strerror or problem}.") from problem
     except (ValueError, KeyError, TypeError) as problem:
         raise ArtifactError(f"`{file}` is damaged: it is not a manifest. {_AGAIN}") from problem
     if _seal(manifest)["sha256"] != sealed:
@@ -153,12 +193,33 @@ def _read_array(path: Path, name: str, entry: dict[str, Any], *, verify: bool) -
         raise ArtifactError(
             f"`{file}` is damaged: {size} bytes instead of {entry['bytes']}. {_AGAIN}"
         )
-    if verify and _hash_file(file) != entry["sha256"]:
-        raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
-    array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-    if array.dtype.str != entry["dtype"] or list(array.shape) != entry["shape"]:
+    try:
+        if verify and _hash_file(file) != entry["sha256"]:
+            raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
+        header = _header(np.dtype(entry["dtype"]), tuple(entry["shape"]))
+        with file.open("rb") as stream:
+            agrees = stream.read(len(header)) == header
+    except OSError as problem:
+        raise ArtifactError(f"cannot read `{file}`: {problem.strerror or problem}.") from problem
+    if not agrees:
         raise ArtifactError(f"`{file}` does not hold the {name} the manifest describes. {_AGAIN}")
-    return array
+    return _map(file, entry, offset=len(header))
+
+
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """The .npy header of such an array: compared, never parsed, so that no file can mislead us."""
+    stream = io.BytesIO()
+    about = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, about)
+    return stream.getvalue()
+
+
+def _map(file: Path, entry: dict[str, Any], *, offset: int) -> np.ndarray:
+    dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
+    if 0 in shape:
+        return np.zeros(shape, dtype)  # there is nothing to map
+    mapped = np.memmap(file, dtype, "r", offset, (int(np.prod(shape, dtype=np.int64)),))
+    return np.asarray(mapped).reshape(shape)
 
 
 def _hash_file(file: Path) -> str:

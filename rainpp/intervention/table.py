@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -20,6 +21,10 @@ def kind_names(interventions: Sequence[Delete | Relabel]) -> tuple[str, ...]:
     ------
     SettingsError : none, one twice, or something that is not an intervention.
     """
+    if isinstance(interventions, str | Delete | Relabel) or not isinstance(interventions, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(
+            f"`interventions` is {interventions!r}; give a list, such as [rainpp.Delete()]."
+        )
     for item in interventions:
         if not isinstance(item, Delete | Relabel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SettingsError(
@@ -65,12 +70,22 @@ class InterventionTable(Sequence[Intervention]):
 
     def new_labels(self, positions: np.ndarray) -> np.ndarray:
         """Class number each intervention gives its row; -1 for a deletion."""
+        if "relabel" not in self.kinds:
+            return np.full(positions.shape, -1)
         beyond = positions - self.num_deletions
         shift = 1 + beyond % max(self.num_classes - 1, 1)
         labels = (self.labels[self.rows(positions)] + shift) % self.num_classes
         return np.where(beyond < 0, -1, labels)
 
-    def __getitem__(self, index: int) -> Intervention:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Intervention: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Intervention]: ...
+
+    def __getitem__(self, index: int | slice) -> Intervention | list[Intervention]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(f"intervention {index} of {len(self)}")
         position = np.array([index % len(self)])

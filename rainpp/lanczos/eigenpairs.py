@@ -71,7 +71,7 @@ def find_eigenpairs(
     NotConverged : fewer than k positive eigenvalues exist, or they did not converge.
     """
     dimension = curvature.dimension
-    _check_k(k, dimension)
+    check_k(k, dimension)
     dtype = np.dtype(curvature.model.theta.dtype)
     krylov = Krylov(curvature.hvp, dimension, jax.random.key(seed), dtype)
     limit = min(dimension, _most_products(k, num_classes))
@@ -112,10 +112,16 @@ def choose_k(values: np.ndarray, num_classes: int, *, complete: bool = False) ->
     return None
 
 
-def _check_k(k: int | str, dimension: int) -> None:
-    if k == "auto":
+def check_k(k: Any, dimension: int) -> None:
+    """Refuse a k that no model of `dimension` parameters has.
+
+    Raises
+    ------
+    SettingsError : not "auto" and not a whole number from 1 to d.
+    """
+    if isinstance(k, str) and k == "auto":
         return
-    if isinstance(k, (str, bool)) or int(k) != k:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise SettingsError(f"`k` is {k!r}; it must be 'auto' or a whole number.")
     if not 1 <= k <= dimension:
         raise SettingsError(f"`k` is {k}; the model has {dimension} parameters, so 1 <= k <= that.")
@@ -128,32 +134,40 @@ def _most_products(k: int | str, num_classes: int) -> int:
 def _ready(krylov: Krylov, k: int | str, num_classes: int) -> int | None:
     """k once every pair that matters has converged, else None."""
     values, residuals, _ = krylov.ritz()
-    converged = _converged_prefix(values, residuals)
-    if k != "auto":
-        return int(k) if converged >= int(k) else None
-    return choose_k(values[:converged], num_classes, complete=krylov.exhausted)
+    converged = _converged_prefix(values, residuals, krylov.dtype)
+    if k == "auto":
+        wanted = choose_k(values[:converged], num_classes, complete=krylov.exhausted)
+    else:
+        wanted = int(k) if converged >= int(k) else None
+    if wanted is not None and krylov.may_hide_above(float(values[wanted - 1])):
+        return None
+    return wanted
 
 
-def _converged_prefix(values: np.ndarray, residuals: np.ndarray) -> int:
-    good = (values > 0) & (residuals <= _TOLERANCE * np.abs(values))
+def _converged_prefix(values: np.ndarray, residuals: np.ndarray, dtype: np.dtype) -> int:
+    # What rounding leaves of a zero eigenvalue is not curvature.
+    rounding = 100 * np.finfo(dtype).eps * np.abs(values).max()
+    good = (values > rounding) & (residuals <= _TOLERANCE * np.abs(values))
     return int(good.size if good.all() else np.argmin(good))
 
 
 def _note(krylov: Krylov) -> str:
     values, residuals, _ = krylov.ritz()
-    return f"{_converged_prefix(values, residuals)} converged, largest {values[0]:.3g}"
+    return (
+        f"{_converged_prefix(values, residuals, krylov.dtype)} converged, largest {values[0]:.3g}"
+    )
 
 
 def _collect(krylov: Krylov, k: int | str, num_classes: int) -> Eigenpairs:
     values, residuals, coordinates = krylov.ritz()
-    count = _converged_prefix(values, residuals)
+    count = _converged_prefix(values, residuals, krylov.dtype)
     found = (
         None if k != "auto" else choose_k(values[:count], num_classes, complete=krylov.exhausted)
     )
     keep, rule = _settle(k, found, num_classes, most=count)
-    if krylov.exhausted and keep > count:
+    if krylov.exhausted and (keep > count or count == 0):
         raise NotConverged(
-            f"`k` is {keep} but the curvature has only {count} positive eigenvalues; "
+            f"`k` is {max(keep, 1)} but the curvature has only {count} positive eigenvalues; "
             f"use k <= {count}, or add l2."
         )
     if keep > count or count == 0:

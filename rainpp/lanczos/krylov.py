@@ -40,6 +40,7 @@ class Krylov:
     _alpha: list[float] = field(init=False, repr=False, default_factory=list[float])
     _beta: list[float] = field(init=False, repr=False, default_factory=list[float])
     _next: jax.Array = field(init=False, repr=False)
+    _starts: list[int] = field(init=False, repr=False, default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
         self._basis = jnp.zeros((min(_GROWTH, self.dimension), self.dimension), self.dtype)
@@ -71,9 +72,22 @@ class Krylov:
             # What is left is rounding: the space is invariant. Start a new one beside it.
             self._beta.append(0.0)
             self._next = self._random_vector()
+            self._starts.append(self.size)
         else:
             self._beta.append(beta)
             self._next = rest / beta
+
+    def may_hide_above(self, value: float) -> bool:
+        """Whether more copies of an eigenvalue above `value` may still be unseen.
+
+        One invariant space holds one copy of each eigenvalue. Once a space has ended, copies are
+        found only by the next ones, until a whole space holds nothing larger than `value`.
+        """
+        if len(self._starts) == 1 or self.exhausted:
+            return False
+        first, last = self._starts[-2:]
+        block = eigh_tridiagonal(self._alpha[first:last], self._beta[first : last - 1])[0]
+        return len(self._starts) == 2 or bool(block.max() > value)
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ritz values descending (m,), their residuals ‖H y − θ y‖ (m,), coordinates (m, m)."""

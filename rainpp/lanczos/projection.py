@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rainpp.errors import DataError
 from rainpp.model import Model, Network, batched, check_inputs
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree, silent
@@ -28,13 +29,11 @@ class TrainingProjections:
     relabels : (n, R-1, k), ⟨vⱼ, ∇ℓ(θ*, zᵢ) - ∇ℓ(θ*, (xᵢ, c))⟩ for the class c = yᵢ + 1 + s mod R in
         column s, so that every other class appears once; None unless asked for.
     posteriors : (n, R-1), P(c | xᵢ) of the model for the same classes; None likewise.
-    losses : (n,), ℓ(θ*, zᵢ).
     """
 
     gradients: np.ndarray
     relabels: np.ndarray | None
     posteriors: np.ndarray | None
-    losses: np.ndarray
 
 
 def project_training(
@@ -53,17 +52,37 @@ def project_training(
     """
     kernel = model.network.jit(_project_batch, relabel=relabel)
     parts: list[tuple[Any, ...]] = []
-    for inputs, rows in batched(training.inputs, training.num_rows, batch_size):
-        labels = training.labels[rows]
-        missing = batch_size - labels.shape[0] if training.num_rows > batch_size else 0
-        padded = np.concatenate([labels, np.repeat(labels[:1], missing, axis=0)])
-        result = kernel(model.theta, vectors, inputs, jnp.asarray(padded))
-        parts.append(tuple(np.asarray(part)[: labels.shape[0]] for part in result))
-        progress("projections", rows.stop, training.num_rows)
+    rows = {"inputs": training.inputs, "labels": training.labels}
+    for batch, where in batched(rows, training.num_rows, batch_size):
+        result = kernel(model.theta, vectors, batch["inputs"], batch["labels"])
+        parts.append(tuple(np.asarray(part)[: where.stop - where.start] for part in result))
+        progress("projections", where.stop, training.num_rows)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    gradients, losses = columns[0], columns[1]
-    relabels, posteriors = (columns[2], columns[3]) if relabel else (None, None)
-    return TrainingProjections(gradients, relabels, posteriors, losses)
+    relabels, posteriors = columns[1:] if relabel else (None, None)
+    return TrainingProjections(columns[0], relabels, posteriors)
+
+
+def example_losses(model: Model, training: TrainingSet, *, batch_size: int = 4096) -> np.ndarray:
+    """Loss of every training row (n,), without the l2 term.
+
+    Raises
+    ------
+    DataError : the loss of some row is not finite.
+    """
+    kernel = model.network.jit(Network.losses)
+    parts: list[np.ndarray] = []
+    rows = {"inputs": training.inputs, "labels": training.labels}
+    for batch, where in batched(rows, training.num_rows, batch_size):
+        values = kernel(model.theta, batch["inputs"], batch["labels"])
+        parts.append(np.asarray(values)[: where.stop - where.start])
+    losses = np.concatenate(parts)
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise DataError(
+            f"the model's loss on training row {bad[0]} is not finite ({bad.size} such rows). "
+            "Check that row, or train in a way that keeps the outputs finite."
+        )
+    return losses
 
 
 def _project_batch(
@@ -80,9 +99,8 @@ def _project_batch(
     slope = jax.vmap(jax.grad(network.loss.of_row))
     own = slope(outputs, labels)  # (b, w)
     gradients = jnp.einsum("bw,kbw->bk", own, tangents)
-    losses = jax.vmap(network.loss.of_row)(outputs, labels)
     if not relabel:
-        return gradients, losses
+        return (gradients,)
     num_classes = network.loss.num_classes(outputs.shape[1])
     shifts = jnp.arange(1, num_classes, dtype=labels.dtype)
     others = (labels[:, None] + shifts[None, :]) % num_classes  # (b, R-1)
@@ -90,7 +108,7 @@ def _project_batch(
     relabels = jnp.einsum("bcw,kbw->bck", own[:, None, :] - slopes, tangents)
     probabilities = network.loss.probabilities(outputs)
     posteriors = jnp.take_along_axis(probabilities, others, axis=1)
-    return gradients, losses, relabels, posteriors
+    return gradients, relabels, posteriors
 
 
 def project_inference(
