@@ -93,7 +93,7 @@ def test_any_array_comes_back_bit_for_bit_and_memory_mapped(array, columns_first
         store.write(path, {}, {"array": array})
         found = store.read(path)[1]["array"]
         assert same(found, array)
-        assert mapped(found) or found.size == 0  # an empty file cannot be mapped
+        assert mapped(found) or found.size == 0 or found.size == 0  # an empty file cannot be mapped
 
 
 def mapped(array):
