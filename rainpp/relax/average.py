@@ -13,7 +13,7 @@ singularity at u = 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,53 +22,70 @@ Array = NDArray[np.float64]
 
 _NODES = 64
 _DECAY = 40.0
-# Nodes x rows at a time: 32 MB of doubles.
-_CHUNK = 1 << 16
+# Rows x nodes at a time: 2 MB of doubles, which stays in cache.
+_CHUNK = 1 << 12
+_BLOCK = 64
 _points, _point_weights = np.polynomial.legendre.leggauss(_NODES)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Average:
-    """The value and its slopes along every row's weight and sum."""
-
-    value: float
-    by_weight: Array
-    by_sum: Array
-
-
-def conditional_average(weights: Array, sums: Array) -> Average:
-    """E[S/N | N > 0] with derivatives; NaN if no row can be in.
+    """E[S/N | N > 0]; NaN if no row can be in. Slopes along weights and sums are made on demand.
 
     Parameters
     ----------
     weights : (n,) probability wᵢ that row i is in, independent between rows.
     sums : (n,) expected contribution sᵢ = E[aᵢ ; row i in].
     """
-    mean = float(weights.sum())
-    if mean <= 0.0:
-        return Average(float("nan"), np.zeros_like(weights), np.zeros_like(sums))
-    low = max(0.0, 1.0 - _DECAY / max(mean - 1.0, 1e-300)) if mean > 1.0 else 0.0
-    t = low + (1.0 - low) * (_points + 1.0) / 2.0
-    dt = _point_weights * (1.0 - low) / 2.0
-    logs, inner = np.zeros(_NODES), np.zeros(_NODES)
-    for w, s in _pieces(weights, sums):
-        q = 1.0 - w[:, None] * (1.0 - t)
-        logs += np.log(q).sum(axis=0)
-        inner += (s[:, None] / q).sum(axis=0)
-    product = np.exp(logs) * dt
-    integral = float(product @ inner)
-    by_sum, by_weight = np.empty_like(sums), np.empty_like(weights)
-    start = 0
-    for w, s in _pieces(weights, sums):
-        stop = start + len(w)
-        scaled = 1.0 / (1.0 - w[:, None] * (1.0 - t))
-        by_sum[start:stop] = scaled @ product
-        moved = scaled * (inner - s[:, None] * scaled)
-        by_weight[start:stop] = moved @ (product * (t - 1.0))
-        start = stop
-    present, slope = existence(weights)
-    by_weight = (by_weight - integral / present * slope) / present
-    return Average(integral / present, by_weight, by_sum / present)
+
+    weights: Array
+    sums: Array
+    value: float = field(init=False)
+    _t: Array = field(init=False)
+    _product: Array = field(init=False)
+    _inner: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        mean = float(self.weights.sum())
+        low = max(0.0, 1.0 - _DECAY / (mean - 1.0)) if mean > 1.0 else 0.0
+        self._t = low + (1.0 - low) * (_points + 1.0) / 2.0
+        logs, self._inner = np.zeros(_NODES), np.zeros(_NODES)
+        for rows in self._pieces():
+            q = self._factors(rows)
+            self._inner += (self.sums[rows, None] / q).sum(axis=0)
+            logs += _log_product(q)
+        self._product = np.exp(logs) * _point_weights * (1.0 - low) / 2.0
+        present, _ = existence(self.weights)
+        self.value = float(self._product @ self._inner) / present if mean > 0.0 else float("nan")
+
+    def slopes(self) -> tuple[Array, Array]:
+        """∂value/∂weights and ∂value/∂sums, (n,) each; zero where there is no value."""
+        by_weight, by_sum = np.zeros_like(self.weights), np.zeros_like(self.sums)
+        if np.isnan(self.value):
+            return by_weight, by_sum
+        for rows in self._pieces():
+            scaled = 1.0 / self._factors(rows)
+            by_sum[rows] = scaled @ self._product
+            moved = scaled * (self._inner - self.sums[rows, None] * scaled)
+            by_weight[rows] = moved @ (self._product * (self._t - 1.0))
+        present, slope = existence(self.weights)
+        return (by_weight - self.value * slope) / present, by_sum / present
+
+    def _factors(self, rows: slice) -> Array:
+        """1 - wᵢ + wᵢ t, (rows, nodes)."""
+        return 1.0 - self.weights[rows, None] * (1.0 - self._t)
+
+    def _pieces(self) -> list[slice]:
+        n = len(self.weights)
+        return [slice(start, min(n, start + _CHUNK)) for start in range(0, n, _CHUNK)]
+
+
+def _log_product(q: Array) -> Array:
+    """Σ log q over rows, one logarithm per 64 rows; a product that underflows is truly zero."""
+    full = len(q) // _BLOCK * _BLOCK
+    blocks = q[:full].reshape(-1, _BLOCK, q.shape[1]).prod(axis=1)
+    with np.errstate(divide="ignore", under="ignore"):
+        return np.log(blocks).sum(axis=0) + np.log(q[full:]).sum(axis=0)
 
 
 def existence(weights: Array) -> tuple[float, Array]:
@@ -81,10 +98,3 @@ def existence(weights: Array) -> tuple[float, Array]:
     if ones:
         slope = np.where(certain & (ones == 1), slope, 0.0)
     return value, slope
-
-
-def _pieces(weights: Array, sums: Array) -> list[tuple[Array, Array]]:
-    return [
-        (weights[start : start + _CHUNK], sums[start : start + _CHUNK])
-        for start in range(0, len(weights), _CHUNK)
-    ]

@@ -28,8 +28,8 @@ _KEY = "__rainpp_key_"
 class HardQuery:
     """SQL text that still needs the names under which predictions are registered.
 
-    Every predicted source becomes a derived table under the same alias that adds one column per
-    slot and keeps `rowid` in sight. Group keys that SELECT does not show are appended, so that
+    Every predicted source becomes a CTE under the same alias that adds one column per slot and
+    keeps `rowid` in sight. Group keys that SELECT does not show are appended, so that
     answer rows can be told apart.
     """
 
@@ -139,20 +139,26 @@ def _qualify_holes(node: exp.Expr, query: Query) -> None:
 
 
 def _replace_sources(tree: exp.Select, query: Query) -> None:
+    """Read every predicted source from a CTE that adds its predictions, under the same alias.
+
+    The CTE is materialised when there are several sources. Otherwise DuckDB reorders the joins with
+    the prediction tables: a keyed class join of 10 000 rows by 10 000 then took 1.2 s, not 30 ms,
+    because it paired predictions first. Only columns the query mentions are copied.
+    """
     nodes = [tree.args["from_"].this, *(join.this for join in tree.args.get("joins") or [])]
+    mentioned = {name.name.lower() for name in tree.find_all(exp.Identifier)}
     for place, (node, source) in enumerate(zip(nodes, query.sources, strict=True)):
         slots = sorted(slot for (slot, at), _ in query.calls if at == place)
         if not slots:
             continue
-        columns = ["t.*", "t.rowid AS rowid"]
+        columns = [f"t.{quote(name)}" for name in source.columns if name.lower() in mentioned]
+        columns.append("t.rowid AS rowid")
         columns += [f"p{slot}.prediction AS {quote(hole_name((slot, place)))}" for slot in slots]
         joins = [
             f'JOIN "{_placeholder(slot)}" AS p{slot} ON p{slot}.rid = t.rowid' for slot in slots
         ]
         text = f"SELECT {', '.join(columns)} FROM {source.qualified} AS t {' '.join(joins)}"
-        node.replace(
-            exp.Subquery(
-                this=exp.maybe_parse(text, dialect="duckdb"),
-                alias=exp.TableAlias(this=exp.to_identifier(source.alias, quoted=True)),
-            )
-        )
+        name = f"__predicted_source_{place}"
+        tree.with_(name, as_=text, materialized=len(nodes) > 1, dialect="duckdb", copy=False)
+        alias = exp.TableAlias(this=exp.to_identifier(source.alias, quoted=True))
+        node.replace(exp.Table(this=exp.to_identifier(name, quoted=True), alias=alias))

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rainpp.errors import UnsupportedQueryError
-from rainpp.relax.average import Average, conditional_average, existence
+from rainpp.relax.average import Average, existence
 from rainpp.relax.capture import Relation, capture
 from rainpp.relax.formula import Term
 from rainpp.relax.joinsums import JoinFrame, JoinSums, join_frame
@@ -134,7 +134,7 @@ class Sums:
                 why="predictions decide which rows are averaged, and several joined rows share one",
                 instead='Use mode="rain" (a ratio of expectations), or SUM and COUNT apart',
             )
-        return conditional_average(
+        return Average(
             members.weights(place.group, place.code), total.weights(place.group, place.code)
         )
 
@@ -302,8 +302,9 @@ class Values:
             average = self._average(number, place)
             assert isinstance(members, RowSums)
             assert isinstance(total, RowSums)
-            total.push(*at, scale * average.by_sum, gradient)
-            members.push(*at, scale * average.by_weight, gradient)
+            by_weight, by_sum = average.slopes()
+            total.push(*at, scale * by_sum, gradient)
+            members.push(*at, scale * by_weight, gradient)
             return
         count = self._at(plan.members, place)
         if count <= 0.0:

@@ -57,7 +57,7 @@ class Tensor:
             _add(
                 into,
                 variable,
-                slope if self.open_variable is not None else adjoint[:, None] * slope,
+                slope if self.open_variable is not None else _scaled(adjoint, slope),
             )
 
     def restricted(self, rows: slice) -> Tensor:
@@ -184,6 +184,13 @@ def _contract_rows(tables: Array, vectors: list[Array]) -> Array:
         flat = tables.reshape(len(tables), vector.shape[1], math.prod(rest))
         tables = np.einsum("nr,nrk->nk", vector, flat).reshape(len(flat), *rest)
     return tables
+
+
+def _scaled(adjoint: Array, slope: Array) -> Array:
+    """adjoint[:, None] * slope, computed once where both are one value repeated for every row."""
+    if len(adjoint) and adjoint.strides[0] == 0 and slope.strides[0] == 0:
+        return np.broadcast_to(adjoint[0] * slope[0], slope.shape)
+    return adjoint[:, None] * slope
 
 
 def _add(into: Beliefs, variable: int, slope: Array) -> None:

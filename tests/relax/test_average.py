@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rainpp.relax.average import conditional_average, existence
+from rainpp.relax.average import Average, existence
 
 
 def enumerated(weights, values):
@@ -67,7 +67,7 @@ def without(counts, w):
 )
 def test_average_equals_enumeration(rows):
     weights, values = (np.array(column) for column in zip(*rows, strict=True))
-    found = conditional_average(weights, weights * values)
+    found = Average(weights, weights * values)
     assert found.value == pytest.approx(enumerated(weights, values), rel=1e-9, abs=1e-9)
 
 
@@ -77,23 +77,23 @@ def test_average_equals_the_recursion(n, scale):
     rng = np.random.default_rng(n)
     weights = scale * rng.choice([0.3, 0.7, 1.0], n)
     values = rng.normal(1.0, 2.0, n)
-    found = conditional_average(weights, weights * values).value
+    found = Average(weights, weights * values).value
     assert found == pytest.approx(recursion(weights, values), rel=1e-9)
 
 
 @pytest.mark.parametrize("weights", [[0.3, 0.6, 0.1], [1.0, 0.5, 0.2], [1.0, 1.0, 0.4]])
 def test_slopes_are_differences(weights):
     weights, sums = np.array(weights), np.array([0.6, -1.0, 0.3])
-    found = conditional_average(weights, sums)
+    by_weight, by_sum = Average(weights, sums).slopes()
     for i in range(3):
-        for slope, which in ((found.by_weight[i], 0), (found.by_sum[i], 1)):
+        for slope, which in ((by_weight[i], 0), (by_sum[i], 1)):
             moved = []
             # One-sided at the edge: a weight cannot exceed one.
             steps = (0.0, -1e-6) if which == 0 and weights[i] == 1.0 else (1e-6, -1e-6)
             for step in steps:
                 pair = [weights.copy(), sums.copy()]
                 pair[which][i] += step
-                moved.append(conditional_average(*pair).value)
+                moved.append(Average(*pair).value)
             assert (moved[0] - moved[1]) / (steps[0] - steps[1]) == pytest.approx(slope, abs=2e-5)
 
 
@@ -110,4 +110,4 @@ def test_tiny_weights_keep_their_relative_accuracy():
 
 
 def test_no_row_has_no_average():
-    assert np.isnan(conditional_average(np.zeros(3), np.zeros(3)).value)
+    assert np.isnan(Average(np.zeros(3), np.zeros(3)).value)
