@@ -62,7 +62,6 @@ REFUSED = {
     "1-based binary": (BINARY, [1, 2, 1, 2, 1, 2], DataError, r"`labels\[1\]` is 2.*0 to 1"),
     "fraction": (MODEL, [0, 1, 1.5, 0, 1, 2], DataError, r"1\.5.*0 to 2"),
     "NaN": (MODEL, [0, 1, np.nan, 0, 1, 2], DataError, "nan.*whole numbers"),
-    "infinite": (MODEL, [0, 1, np.inf, 0, 1, 2], DataError, "inf.*whole numbers"),
     "text": (MODEL, list("abcabc"), DataError, "Encode them"),
     "one-hot": (MODEL, np.eye(3)[LABELS], ShapeError, r"\(6, 3\).*\(n,\)"),
     "a column": (MODEL, np.array(LABELS)[:, None], ShapeError, r"\(6, 1\).*\(n,\)"),
