@@ -28,8 +28,9 @@ class Backing(Protocol):
         ...
 
 
-# Block maxima are scanned to find a threshold: 1 100 of them for 600 000 scores.
-_BLOCK = 512
+# Block maxima are scanned to find a threshold: eight blocks for each score wanted, of 16 to 512
+# scores. Sorting all of 60 000 scores instead takes 4 ms.
+_BLOCKS_PER_SCORE = 8
 
 
 def leading(scores: np.ndarray, count: int) -> np.ndarray:
@@ -41,11 +42,12 @@ def leading(scores: np.ndarray, count: int) -> np.ndarray:
     count = min(count, scores.size)
     if count == 0:
         return np.zeros(0, np.intp)
-    whole = scores.size // _BLOCK * _BLOCK
+    block = min(max(scores.size // (_BLOCKS_PER_SCORE * count), 16), 512)
+    num_blocks = scores.size // block
     candidates = np.arange(scores.size)
-    if whole // _BLOCK >= count:
-        maxima = scores[:whole].reshape(-1, _BLOCK).max(axis=1)
-        threshold = np.partition(maxima, maxima.size - count)[maxima.size - count]
+    if num_blocks >= count:
+        maxima = scores[: num_blocks * block].reshape(num_blocks, block).max(axis=1)
+        threshold = np.partition(maxima, num_blocks - count)[num_blocks - count]
         candidates = np.flatnonzero(scores >= threshold)
     order = np.argsort(-scores[candidates], kind="stable")[:count]
     return candidates[order]

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from rainpp import ranking as module
 from rainpp.errors import RainError, SettingsError
 from rainpp.intervention import InterventionTable
 from rainpp.ranking import Ranking, leading
 
-BLOCK = module._BLOCK
+BLOCK = 512  # the largest block
 COLUMNS = ["train_id", "intervention", "detail", "score", "effect", "plausibility"]
 KINDS = [("delete",), ("relabel",), ("delete", "relabel")]
 

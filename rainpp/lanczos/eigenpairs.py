@@ -128,7 +128,7 @@ def check_k(k: Any, dimension: int) -> None:
 
 
 def _most_products(k: int | str, num_classes: int) -> int:
-    return 40 + 10 * num_classes if k == "auto" else 60 + 5 * int(k)
+    return 40 + 10 * num_classes if k == "auto" else 100 + 20 * int(k)
 
 
 def _ready(krylov: Krylov, k: int | str, num_classes: int) -> int | None:
