@@ -155,7 +155,9 @@ def _regression_labels(labels: np.ndarray, width: int) -> np.ndarray:
 
 
 def _whole(labels: np.ndarray) -> bool:
-    return labels.dtype.kind == "f" and bool((np.isfinite(labels) & (labels % 1 == 0)).all())
+    return labels.dtype.kind == "f" and bool(
+        (np.isfinite(labels) & (labels == np.floor(labels))).all()
+    )
 
 
 def _is_whole(item: Any) -> bool:

@@ -184,7 +184,7 @@ class Model:
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) not in (1, 2) or shape[0] != 1:
             raise ModelError(
-                f"`apply` returns {'shape ' + str(shape) if shape else type(found).__name__} for "
+                f"`apply` returns {type(found).__name__ if shape is None else f'shape {shape}'} for "
                 "one row; an array of shape (1, R) is needed."
             )
         if not jnp.issubdtype(found.dtype, jnp.floating):

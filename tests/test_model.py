@@ -261,3 +261,9 @@ def test_what_is_given_is_not_changed():
     Model(apply, weights).probabilities(rows)
     assert_array_equal(rows, ROWS)
     assert_array_equal(weights["w"], WEIGHTS["w"])
+
+
+def test_a_model_that_returns_one_number_is_told_its_shape():
+    model = Model(lambda w, x: (x @ w).sum(), np.ones((2, 3)))
+    with pytest.raises(ModelError, match=r"`apply` returns shape \(\)"):
+        model.probabilities(np.ones((6, 2)))

@@ -146,3 +146,9 @@ def test_the_fingerprint_is_of_inputs_and_labels_in_order():
         of(ROWS[:5], LABELS[:5]),
     ]
     assert len({base, *others}) == 5
+
+
+def test_an_infinite_label_is_refused_without_a_warning():
+    model = Model(lambda w, x: x @ w, np.ones((2, 3)))
+    with pytest.raises(DataError, match=r"inf.*whole numbers"):
+        TrainingSet.checked(model, np.ones((6, 2)), [0, 1, np.inf, 0, 1, 2])
