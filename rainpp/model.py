@@ -183,10 +183,8 @@ class Model:
             ) from problem
         shape = getattr(found, "shape", None)
         if shape is None or len(shape) not in (1, 2) or shape[0] != 1:
-            raise ModelError(
-                f"`apply` returns {type(found).__name__ if shape is None else f'shape {shape}'} for "
-                "one row; an array of shape (1, R) is needed."
-            )
+            given = type(found).__name__ if shape is None else f"shape {shape}"
+            raise ModelError(f"`apply` returns {given} for one row; (1, R) is needed.")
         if not jnp.issubdtype(found.dtype, jnp.floating):
             raise ModelError(f"`apply` returns {found.dtype}; floating outputs are needed.")
         width = shape[1] if len(shape) == 2 else 1

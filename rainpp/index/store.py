@@ -175,12 +175,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"cannot read `{file}`: {problem.strerror or problem}.") from problem
     except (ValueError, KeyError, TypeError) as problem:
         raise ArtifactError(f"`{file}` is damaged: it is not a manifest. {_AGAIN}") from problem
+    if _seal(manifest)["sha256"] != sealed:
+        raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
     if schema != SCHEMA:
         raise ArtifactError(
             f"`{path}` has schema {schema}; this version of rainpp reads schema {SCHEMA}. {_AGAIN}"
         )
-    if _seal(manifest)["sha256"] != sealed:
-        raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
     return manifest
 
 
