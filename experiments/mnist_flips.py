@@ -50,18 +50,17 @@ class Case:
 
 def main() -> None:
     arguments = _arguments()
-    cases = [
-        Case(name, rate, seed, 60_000 if name == "logistic" else arguments.mlp_rows)
-        for name in arguments.models
-        for rate in arguments.rates
-        for seed in arguments.seeds
-    ]
-    runs = [run for case in cases for run in run_case(case)]
     settings = {"rates": arguments.rates, "seeds": arguments.seeds, "l2": train.L2}
-    path = results.save(
-        "mnist_flips", command="python -m experiments.mnist_flips", settings=settings, runs=runs
-    )
-    print(path)
+    for name in arguments.models:
+        cases = [
+            Case(name, rate, seed, 60_000 if name == "logistic" else arguments.mlp_rows)
+            for rate in arguments.rates
+            for seed in arguments.seeds
+        ]
+        runs = [run for case in cases for run in run_case(case)]
+        file = "mnist_flips" if name == "logistic" else f"mnist_flips_{name}"
+        command = f"python -m experiments.mnist_flips --models {name}"
+        print(results.save(file, command=command, settings=settings, runs=runs))
 
 
 def run_case(case: Case) -> Iterator[dict[str, Any]]:
