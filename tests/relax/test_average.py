@@ -78,7 +78,14 @@ def test_average_equals_the_recursion(n, scale):
     weights = scale * rng.choice([0.3, 0.7, 1.0], n)
     values = rng.normal(1.0, 2.0, n)
     found = Average(weights, weights * values).value
-    assert found == pytest.approx(recursion(weights, values), rel=1e-9)
+    assert found == pytest.approx(recursion(weights, values), rel=1e-11)
+
+
+def test_few_certain_rows_among_many_unlikely_ones():
+    weights = np.r_[np.full(4000, 1e-3), np.full(3, 0.999), np.full(500, 0.4)]
+    values = np.sin(np.arange(len(weights)))
+    found = Average(weights, weights * values).value
+    assert found == pytest.approx(recursion(weights, values), rel=1e-10)
 
 
 @pytest.mark.parametrize("weights", [[0.3, 0.6, 0.1], [1.0, 0.5, 0.2], [1.0, 1.0, 0.4]])
