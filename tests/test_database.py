@@ -171,6 +171,15 @@ def test_relabels_carry_the_sql_value_of_the_class():
     assert len(relabels)
 
 
+@pytest.mark.parametrize("call", ["predict(*)", "predict(people)", "predict(p.*)", "predict(p)"])
+def test_a_row_reference_reads_the_materialised_columns(call):
+    scene = make_scene(k=4, materialized=True)
+    alias = "people" if "people" in call else "people p"
+    result = scene.database.sql(f"SELECT count(*) AS n FROM {alias} WHERE {call} = 1")
+    assert result.df().equals(scene.database.sql(COUNT).df())
+    assert list(result.gradient("n")) == [("predict", "people")]
+
+
 # --- probabilities without a model ----------------------------------------------------------------
 
 

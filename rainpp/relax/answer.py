@@ -203,7 +203,8 @@ def _predictions(plan: Plan, tables: Mapping[Slot, PredictionTable]) -> Predicti
         table = tables.get(slot)
         if table is None:
             raise QueryError(f"there are no predictions of `{slot.model}` for `{slot.table}`.")
-        if table.arguments not in (None, slot.arguments):
+        # A row reference such as predict(*) leaves the choice of columns to the predictions.
+        if None not in (slot.arguments, table.arguments) and table.arguments != slot.arguments:
             raise QueryError(
                 f"the predictions of `{slot.model}` for `{slot.table}` read {table.arguments}; "
                 f"the query reads {slot.arguments}."
