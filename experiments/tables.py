@@ -63,8 +63,8 @@ def _mnist(body: Run) -> str:
     head = (
         f"## MNIST, 1s labelled 7: {title}, {about['train_rows']:,} rows, "
         f"{about['parameters']:,} parameters\n\n"
-        "One shot, k chosen by the library. Q3: the count of predicted 1s is too low. Q1: the join\n"
-        "of digits 0-4 with 5-9 on equal predictions should be empty.\n"
+        "One shot, k chosen by the library. Q3: the count of predicted 1s is too low. Q1: joining\n"
+        "digits 0-4 with 5-9 on equal predictions should give nothing.\n"
     )
     columns = [
         "query", "flipped", "target", "AUC_R mean / worst", "with relabels",

@@ -53,7 +53,7 @@ class Loss:
         try:
             found = jax.eval_shape(self.of_row, row, jnp.asarray(label))
         except Exception as problem:
-            first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            first = f"{type(problem).__name__}: {problem}".splitlines()[0]
             raise ModelError(f"`loss` fails on one row of {width} outputs: {first}") from problem
         if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
             raise ModelError(

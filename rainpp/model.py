@@ -177,7 +177,7 @@ class Model:
         try:
             found = jax.eval_shape(self.apply, self.params, probe)
         except Exception as problem:
-            first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            first = f"{type(problem).__name__}: {problem}".splitlines()[0]
             raise ModelError(
                 f"`apply` fails on inputs of shape {shapes_of(inputs)}: {first}"
             ) from problem
