@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rainpp.relax import capture
+from rainpp.relax.plan import make_plan
 from tests.relax.worlds import CLASSES, database, evaluated, frame, one_hot, random_probabilities
 
 ROW = st.tuples(
@@ -191,9 +194,26 @@ def test_the_same_digits_every_time():
             )
 
 
-def test_plans_are_deterministic_and_readable(con):
-    from rainpp.relax.plan import make_plan
+def test_the_order_in_which_duckdb_returns_rows_does_not_matter(con, monkeypatch):
+    fetch, rng = capture._fetch, np.random.default_rng(0)
 
+    def shuffled(*args):
+        table = fetch(*args)
+        return table.take(pa.array(rng.permutation(table.num_rows)))
+
+    monkeypatch.setattr(capture, "_fetch", shuffled)
+    sql = (
+        "SELECT x.k AS k, sum(x.price / 3.0) AS n FROM t x JOIN u y ON x.id <> y.id + 9 "
+        "WHERE predict(x) > 0 GROUP BY 1 ORDER BY 1"
+    )
+    answers = [evaluated(con, sql, P) for _ in range(10)]
+    assert len({answer.relaxed["n"].to_numpy().tobytes() for answer in answers}) == 1
+    for relation in answers[0]._sums.relations:
+        places = np.stack([relation.group, relation.key, *relation.rids.values()], axis=1)
+        assert (np.lexsort(places.T[::-1]) == np.arange(len(places))).all()
+
+
+def test_plans_are_deterministic_and_readable(con):
     sql = "SELECT count(*) FROM t x, u y WHERE predict(x) = predict(y) AND x.k = y.k AND x.g = 'a'"
     plans = [str(make_plan(sql, con, {"predict": CLASSES})) for _ in range(3)]
     assert len(set(plans)) == 1

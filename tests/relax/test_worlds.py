@@ -303,3 +303,16 @@ def test_two_models_are_two_variables(con):
     slopes = answer.gradient(0, "n")
     np.testing.assert_allclose(slopes["predict", "t"][:, 1], 1 - q[:, 1])
     np.testing.assert_allclose(slopes["spam", "t"][:, 1], 1 - P["t"][:, 1])
+
+
+def test_one_condition_over_models_with_different_classes(con):
+    functions = {"predict": (0, 1, 2), "flag": (1, 2)}
+    q = np.array([[0.3, 0.7], [0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.6, 0.4]])
+    both = {("predict", "t"): P["t"], ("flag", "t"): q}
+    sql = "SELECT count(*) AS n FROM t WHERE predict(id) < flag(id)"
+    answer = evaluated(con, sql, both, classes=functions)
+    expected = P["t"][:, 0] + P["t"][:, 1] * q[:, 1]
+    assert answer.cell(0, "n")[1] == pytest.approx(expected.sum(), rel=1e-12)
+    np.testing.assert_allclose(
+        answer.gradient(0, "n")["flag", "t"][:, 1], P["t"][:, :2].sum(axis=1)
+    )
