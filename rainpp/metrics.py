@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from rainpp.errors import DataError, ShapeError
 
+__all__ = ["auc_r", "recall_curve"]
+
 
 def recall_curve(scores: Any, corrupted: Any) -> NDArray[np.float64]:
     """Share of the corrupted rows among the first i of the ranking, for i = 1 .. N.

@@ -89,6 +89,7 @@ class Model:
     l2: float = 0.0
     network: Network = field(init=False, repr=False)
     theta: jax.Array = field(init=False, repr=False)
+    _module: Any = field(init=False, repr=False, default=None)  # the Flax module it came from
 
     def __post_init__(self) -> None:
         loss = find_loss(self.loss)
@@ -118,7 +119,9 @@ class Model:
         from rainpp.adapters.flax_module import split_flax
 
         apply, params = split_flax(module, variables)
-        return Model(apply, params, loss=loss, l2=l2)
+        model = Model(apply, params, loss=loss, l2=l2)
+        object.__setattr__(model, "_module", module)
+        return model
 
     @property
     def criterion(self) -> Loss:
@@ -147,16 +150,37 @@ class Model:
         ------
         ModelError : they have another structure or other shapes.
         """
-        old, new = jax.tree.structure(self.params), jax.tree.structure(params)
-        if old != new:
-            raise ModelError(f"`params` has structure {new}; this model has {old}.")
-        if _signature(params) != _signature(self.params):
-            raise ModelError(
-                f"`params` has arrays {shapes_of(params)}; this model has {shapes_of(self.params)}."
-            )
+        same = jax.tree.structure(self.params) == jax.tree.structure(params)
+        if not same or _signature(params) != _signature(self.params):
+            raise ModelError(_difference(self.params, params))
         model = Model(self.apply, params, loss=self.loss, l2=self.l2)
         object.__setattr__(model, "network", self.network)
+        object.__setattr__(model, "_module", self._module)
         return model
+
+    def refitted(self, fitted: Any) -> Model:
+        """The model a training function returned, in whatever form it returned it.
+
+        Parameters
+        ----------
+        fitted : a Model; parameters of the same structure; for a model from Flax also the variables
+            {"params": ...} or the trained NNX module, with their batch statistics.
+
+        Raises
+        ------
+        ModelError : nothing, or something of another structure.
+        """
+        if isinstance(fitted, Model):
+            return fitted
+        if fitted is None:
+            raise ModelError("`fit` returned None; it must return the parameters, or a Model.")
+        if self._module is not None:
+            from rainpp.adapters.flax_module import flax_source
+
+            source = flax_source(self._module, fitted)
+            if source is not None:
+                return Model.from_flax(*source, loss=self.loss, l2=self.l2)
+        return self.with_params(fitted)
 
     def outputs(self, theta: jax.Array, inputs: PyTree) -> jax.Array:
         """Outputs (batch, width) for the flat parameters `theta`; differentiable."""
@@ -236,6 +260,23 @@ def batched(inputs: PyTree, num_rows: int, size: int) -> Iterator[tuple[PyTree, 
 def _pad(leaf: Any, *, size: int) -> np.ndarray:
     rows = np.asarray(leaf)
     return np.concatenate([rows, np.repeat(rows[:1], size - rows.shape[0], axis=0)])
+
+
+def _difference(own: PyTree, other: PyTree) -> str:
+    """What keeps `other` from being parameters like `own`, naming the first leaf that differs."""
+    from rainpp.adapters.names import joined, named_leaves
+
+    shapes, found = (
+        {joined(name): np.shape(leaf) for name, leaf in named_leaves(tree)} for tree in (own, other)
+    )
+    missing, extra = sorted(set(shapes) - set(found)), sorted(set(found) - set(shapes))
+    if missing or extra:
+        lacking = f"lacks `{missing[0]}`" if missing else f"has an extra `{extra[0]}`"
+        return f"`params` {lacking}; this model has the structure {sorted(shapes)}."
+    for name, shape in shapes.items():
+        if found[name] != shape:
+            return f"`params` has `{name}` of shape {found[name]}; this model's is {shape}."
+    return "`params` has another structure, or other types, than this model's."
 
 
 def _signature(params: PyTree) -> list[tuple[tuple[int, ...], str]]:

@@ -3,6 +3,15 @@
 import re
 from pathlib import Path
 
+import duckdb
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+import rainpp
+from rainpp.metrics import auc_r
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -33,3 +42,57 @@ def test_the_example_is_as_short_as_it_promises():
     lines = [line for line in code[1].splitlines() if line.strip()]
     imports = [line for line in lines if line.startswith(("import", "from"))]
     assert len(lines) - len(imports) <= 20
+
+
+# --- the numbers of its limits --------------------------------------------------------------------
+
+
+def retrained_change(complaint, fit, row):
+    """Change of the relaxed count when one training row is deleted and the model fitted again."""
+    training = complaint.index.training
+    keep = np.arange(training.num_rows) != row
+    model = complaint.registered.model
+    again = model.with_params(fit(training.inputs[keep], training.labels[keep]))
+    after = complaint.result.setting.with_model("predict", again).evaluate()
+    return after.at({}, "n")[1] - complaint.complaint.relaxed
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The README's data, with deletions scored beside relabels, and a fit solved tightly."""
+    pixels, digits = load_digits(return_X_y=True)
+    images, labels = (pixels[:1200] / 16).astype(np.float64), digits[:1200].copy()
+    flipped = np.flatnonzero(labels == 1)[::2]
+    labels[flipped] = 7
+
+    def fit(images, labels):
+        inverse = 100 / len(labels)
+        solver = LogisticRegression(C=inverse, fit_intercept=False, tol=1e-9, max_iter=5000)
+        return solver.fit(images, labels).coef_.T
+
+    model = rainpp.Model(lambda w, x: x @ w, fit(images, labels), l2=0.01)
+    index = rainpp.precompute(model, images, labels)
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE scans (image DOUBLE[64])")
+    rows = [[row.tolist()] for row in pixels[1200:] / 16]
+    connection.executemany("INSERT INTO scans VALUES (?)", rows)
+    database = rainpp.connect(connection)
+    database.register_model("predict", model, index)
+    query = "SELECT count(*) AS n FROM scans WHERE predict(image) = 1"
+    complaint = database.sql(query).complain("n", should="increase")
+    return complaint, fit, np.isin(np.arange(1200), flipped)
+
+
+def test_refining_corrects_effects_and_can_rank_worse(example):
+    """The numbers of the README's limits: what the index misjudges, and what refining costs."""
+    complaint, fit, corrupted = example
+    ranking = complaint.rank()
+    row = ranking.best(1)[0].row
+    true = retrained_change(complaint, fit, row)
+    rough, found = ranking.effects[row], auc_r(ranking.row_scores(), corrupted)
+    assert ranking.coverage > 0.98
+    ranking.refine(4)
+    refined, left = ranking.effects[row], auc_r(ranking.row_scores(), corrupted)
+    assert rough > 2.5 * true
+    assert refined == pytest.approx(true, rel=0.1)
+    assert left < found - 0.05

@@ -63,6 +63,16 @@ def split_flax(module: Any, variables: PyTree = None) -> tuple[ApplyFunction, Py
     )
 
 
+def flax_source(module: Any, fitted: Any) -> tuple[Any, ...] | None:
+    """Arguments of `split_flax` for what a training of `module` returned; None for bare parameters.
+
+    Linen: the variables with "params". NNX: the trained module itself.
+    """
+    if isinstance(module, linen.Module):
+        return (module, fitted) if isinstance(fitted, Mapping) and "params" in fitted else None
+    return (fitted,) if isinstance(fitted, nnx.Module) else None
+
+
 def _split_linen(module: linen.Module, variables: PyTree) -> tuple[ApplyFunction, PyTree]:
     collections = _linen_collections(variables)
     params = collections.pop("params")

@@ -20,7 +20,9 @@ class Relabel:
     """Give the row each of the other classes as its label.
 
     The plausibility of a new label is the model's own posterior P(label | x): effect alone would
-    prefer correct rows of other classes (architecture.md, decision 3).
+    prefer correct rows of other classes, because giving any row the label 3 raises the number of
+    3s (MNIST, 30 % of the 3s labelled 8: 18 % of the top rows were wrong by effect alone, 83 % by
+    effect x plausibility).
     """
 
     name: ClassVar[str] = "relabel"

@@ -48,7 +48,7 @@ def project_training(
     """Project the gradient of every training row, and of every relabelled row, on each vector.
 
     Cost: one pass over the rows with k tangents; all R labels of a row come from the same pass,
-    because ℓ depends on the label only through the outputs (architecture.md, decision 3).
+    because ℓ depends on the label only through the outputs.
     """
     kernel = model.network.jit(_project_batch, relabel=relabel)
     parts: list[tuple[Any, ...]] = []
