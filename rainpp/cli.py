@@ -173,7 +173,7 @@ def complain(
     debug: Debug = False,
 ) -> None:
     """Rank the training rows behind a wrong number in the answer to SQL."""
-    pairs = dict(_pair(text) for text in where or [])
+    pairs = _pairs(where or [])
     with reporting(debug=debug):
         settings = (
             read_settings(config)
@@ -223,18 +223,34 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, value = _pair(text)
+        if name in pairs:
+            raise typer.BadParameter(f"{name!r} is given twice.", param_hint="--where")
+        pairs[name] = value
+    return pairs
+
+
 def _typed(pairs: dict[str, str], result: Result) -> dict[str, Any]:
     """Values of --where as the types of the answer's columns, where they can be read so."""
+    from pandas import Timestamp
+
     frame = result.df()
-    readers = {"i": int, "u": int, "f": float}
+    readers = {"i": int, "u": int, "f": float, "b": _read_truth, "M": Timestamp}
     typed: dict[str, Any] = {}
     for name, text in pairs.items():
         reader = readers.get(frame[name].dtype.kind, str) if name in frame else str
         try:
             typed[name] = reader(text)
-        except ValueError:
+        except (ValueError, KeyError):
             typed[name] = text
     return typed
+
+
+def _read_truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
 
 
 def _show_ranking(ranking: Ranking, result: Result, top: pd.DataFrame, *, as_json: bool) -> None:

@@ -59,7 +59,7 @@ class Want:
         """+1 if the cell must rise, -1 if it must fall, 0 if the complaint already holds at `hard`.
 
         The hard value decides, not the relaxed one: with hard 25, target 24 and relaxed 23.3 the
-        relaxed error points the wrong way (relaxation.md, 1.5).
+        relaxed error points the wrong way.
         """
         if self.should is Should.INCREASE:
             return 1
@@ -86,8 +86,10 @@ def _read_should(word: str) -> Should:
 
 def _read_target(target: Any) -> float | None:
     try:
+        if isinstance(target, bool | str | bytes):
+            raise TypeError
         return None if target is None else float(target)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ComplaintError(f"`target` is {target!r}; it must be a number.") from None
 
 

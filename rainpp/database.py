@@ -11,17 +11,23 @@ from typing import Any
 import duckdb
 import jax.numpy as jnp
 import numpy as np
+from sqlglot import exp
 
-from rainpp.errors import ArtifactError, DataError, ModelError, QueryError
+from rainpp.errors import ArtifactError, DataError, ModelError, QueryError, RainError, SettingsError
 from rainpp.fingerprint import fingerprint
-from rainpp.index.artifact import Index
+from rainpp.index.artifact import Index, load
+from rainpp.index.store import MANIFEST
 from rainpp.inference import (
     Encode,
     InferenceTable,
     RegisteredModel,
     check_classes,
+    check_open,
     check_probabilities,
+    column_contents,
+    exclusive,
     predict_table,
+    read_classes,
     read_rowids,
     resolve_columns,
     resolve_table,
@@ -31,6 +37,7 @@ from rainpp.lanczos.projection import project_inference
 from rainpp.model import Model
 from rainpp.ranking import Ranking
 from rainpp.relax.catalog import TableEntry
+from rainpp.relax.dialect import dialect_for, parse_select
 from rainpp.relax.plan import Slot, make_plan
 from rainpp.result import BoundComplaint, Result, Setting, rank_together
 from rainpp.training_set import TrainingSet
@@ -47,22 +54,43 @@ def connect(
     Parameters
     ----------
     database : path of an existing DuckDB file, ":memory:", or an open connection, which stays
-        the caller's to close.
+        the caller's to close. rainpp runs queries on it: fetch a pending result of your own first.
     read_only : open a file without the right to change it. A file this process already has open
         for writing is shared as it is.
 
     Raises
     ------
-    DataError : there is no such file, or it is not a DuckDB database.
+    DataError : there is no such file, it is not a DuckDB database, another process writes to it,
+        or the connection is closed.
+    SettingsError : `read_only` is not a truth value.
     """
+    if not isinstance(read_only, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(f"`read_only` is {read_only!r}; it must be True or False.")
     if isinstance(database, duckdb.DuckDBPyConnection):
+        check_open(database)
         return Database(database, owned=False)
+    if not isinstance(database, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(
+            f"`database` is {database!r}; give the path of a DuckDB file, {_MEMORY!r}, or an open "
+            "connection."
+        )
     if str(database) == _MEMORY:
         return Database(duckdb.connect(_MEMORY), owned=True)
     path = Path(database)
-    if not path.is_file():
-        raise DataError(f"there is no database file `{path}`; check the path.")
+    _check_file(path)
     return Database(_open(path, read_only=read_only), owned=True)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_file():
+            return
+        found = path.is_dir()
+    except (OSError, ValueError) as problem:
+        raise DataError(f"cannot open the database `{path}`: {problem}.") from None
+    if found:
+        raise DataError(f"`{path}` is a directory; give the path of a DuckDB file.")
+    raise DataError(f"there is no database file `{path}`; check the path.")
 
 
 def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -73,11 +101,16 @@ def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(str(path), read_only=not read_only)
     except duckdb.Error as problem:
         first = " ".join(str(problem).split())
+        if "lock" in first:
+            first += " End that process, or open a copy of the file."
         raise DataError(f"cannot open `{path}` as a DuckDB database: {first}") from None
 
 
 class Database:
-    """A DuckDB database in which models can be called from SQL and answers complained about."""
+    """A DuckDB database in which models can be called from SQL and answers complained about.
+
+    Threads may share it; their calls on one connection wait for each other.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, owned: bool) -> None:
         self.connection = connection
@@ -108,10 +141,12 @@ class Database:
 
         Raises
         ------
-        ArtifactError : the index was built for other weights or other data.
-        ModelError : a regression model, or a name SQL already uses for a function.
+        ArtifactError : not an index, or one built for other weights or other data.
+        ModelError : no model, a regression model, or a name SQL cannot call a function by.
+        ShapeError, DataError : `classes` or `data` do not fit the model.
         """
         self._check_name(name)
+        _check_kinds(model, index, encode)
         if model.task == "regression":
             raise ModelError(
                 f"`{name}` is a regression model (squared_error); this version relaxes queries "
@@ -122,7 +157,8 @@ class Database:
             index = index if data is None else _attach(index, model, data)
         elif data is not None:
             raise ModelError("`data` is given without `index`; run rainpp.precompute first.")
-        values = check_classes(classes, _num_classes(model, index, classes))
+        listed = read_classes(classes)
+        values = check_classes(listed, _num_classes(model, index, listed))
         self._models[name.lower()] = RegisteredModel(name, values, model, index, encode)
         self._forget(name)
 
@@ -147,15 +183,20 @@ class Database:
         ShapeError, DataError : they do not fit the table, or are not probabilities.
         """
         self._check_name(name)
-        entry = resolve_table(self.connection, table)
-        rowids = read_rowids(self.connection, entry)
-        values = check_probabilities(probabilities, num_rows=rowids.size, table=entry.shown)
-        known = check_classes(classes, values.shape[1])
-        self._check_same_classes(name, known)
-        predictions = PredictionTable(name, entry.shown, None, rowids, values, known)
-        content = table_content(self.connection, entry, None)
+        with exclusive(self.connection):
+            entry = resolve_table(self.connection, table)
+            rowids = read_rowids(self.connection, entry)
+            values = check_probabilities(probabilities, num_rows=rowids.size, table=entry.shown)
+            known = check_classes(read_classes(classes), values.shape[1])
+            self._check_same_classes(name, known)
+            predictions = PredictionTable(name, entry.shown, None, rowids, values, known)
+            content = table_content(self.connection, entry, None)
+            columns = column_contents(self.connection, entry, entry.columns)
+        before = self._models.get(name.lower())
+        if before is not None and before.model is not None:
+            self._forget(name)
         self._models[name.lower()] = RegisteredModel(name, known)
-        self._tables[_key(name, entry)] = [InferenceTable(predictions, content)]
+        self._tables[_key(name, entry)] = [InferenceTable(predictions, content, columns=columns)]
 
     def materialize(self, name: str, *, table: str, args: Sequence[str]) -> None:
         """Predict a table now and keep the projections, so that complaints need no model.
@@ -166,11 +207,19 @@ class Database:
         Raises
         ------
         QueryError : no such model, table or column.
-        DataError : NULL in an argument.
+        DataError : NULL in an argument, or an empty table.
+        ModelError : the name has no index, or `encode` or the model fail on these rows.
+        ArtifactError : the index cannot be written, or its directory holds another one by now.
         """
+        with exclusive(self.connection):
+            self._materialize(name, table, args)
+
+    def _materialize(self, name: str, table: str, args: Sequence[str]) -> None:
         registered = self._find(name)
         if registered.model is None or registered.index is None:
-            raise ModelError(f"`{name}` has no index to store projections in.")
+            raise ModelError(
+                f"`{name}` has no index to store projections in; give one to register_model."
+            )
         entry = resolve_table(self.connection, table)
         arguments = resolve_columns(entry, args)
         found = predict_table(self.connection, registered, entry=entry, arguments=arguments)
@@ -197,8 +246,14 @@ class Database:
         QueryError : it does not parse, or names what is not there.
         UnsupportedQueryError : no relaxation is known; the message quotes the fragment.
         """
+        if not isinstance(query, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise QueryError(f"`query` is {query!r}; it must be a string with one SELECT.")
         if mode not in ("exact", "rain"):
             raise QueryError(f"`mode` is {mode!r}; it must be 'exact' or 'rain'.")
+        with exclusive(self.connection):
+            return self._ask(query, mode)
+
+    def _ask(self, query: str, mode: str) -> Result:
         functions = {item.name: item.classes for item in self._models.values()}
         plan = make_plan(query, self.connection, functions)
         entries = {
@@ -214,7 +269,7 @@ class Database:
         self, complaints: Sequence[BoundComplaint], weights: Sequence[float] | None = None
     ) -> Ranking:
         """One ranking for several complaints; see `rainpp.result.rank_together` for weights."""
-        return rank_together(list(complaints), weights)
+        return rank_together(complaints, weights)
 
     def close(self) -> None:
         """Close the connection if this object opened it."""
@@ -232,14 +287,16 @@ class Database:
         return f"Database({names})"
 
     def _check_name(self, name: str) -> None:
-        if not name.isidentifier():
+        if not (isinstance(name, str) and name.isidentifier()):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ModelError(f"`name` is {name!r}; it must be a plain SQL identifier.")
         query = "SELECT count(*) FROM duckdb_functions() WHERE lower(function_name) = lower($1)"
-        if self.connection.execute(query, [name]).fetchall()[0][0]:
+        with exclusive(self.connection):
+            taken = self.connection.execute(query, [name]).fetchall()[0][0]
+        if taken or not _can_be_called(name):
             raise ModelError(f"`name` is {name!r}, which SQL already uses; choose another.")
 
     def _find(self, name: str) -> RegisteredModel:
-        if name.lower() not in self._models:
+        if str(name).lower() not in self._models:
             raise QueryError(f"no model `{name}` is registered; registered: {self!r}.")
         return self._models[name.lower()]
 
@@ -259,13 +316,23 @@ class Database:
         for item in known:
             arguments = item.predictions.arguments
             if None in (arguments, slot.arguments) or arguments == slot.arguments:
-                if item.content == table_content(self.connection, entry, arguments):
+                if self._is_current(item, slot, entry):
                     return item
                 if item.projections is not None or arguments is None:
                     raise ArtifactError(_stale(slot, item))
                 known.remove(item)
                 break
         return self._predict(slot, entry)
+
+    def _is_current(self, item: InferenceTable, slot: Slot, entry: TableEntry) -> bool:
+        """Whether the rows, and the columns the model reads of them, are as they were."""
+        if item.content != table_content(self.connection, entry, item.predictions.arguments):
+            return False
+        if item.columns is None:
+            return True
+        names = slot.arguments or entry.columns
+        now = column_contents(self.connection, entry, names)
+        return all(item.columns.get(name) == now[name] for name in names)
 
     def _predict(self, slot: Slot, entry: TableEntry) -> InferenceTable:
         registered = self._find(slot.model)
@@ -285,6 +352,7 @@ class Database:
         model, index = registered.model, registered.index
         assert model is not None  # checked by `materialize`
         assert index is not None
+        index = _latest(index)
         _, projections = project_inference(model, found.inputs, jnp.asarray(index.eigenvectors))
         entry = {"table": found.predictions.table, "inputs": fingerprint(found.inputs)}
         notes = {"inference": {**index.manifest["inference"], label: entry}}
@@ -298,13 +366,68 @@ class Database:
         return grown
 
 
+def _check_kinds(model: Any, index: Any, encode: Any) -> None:
+    """Refuse what is no model, no index or no function, before anything is asked of it."""
+    if not isinstance(model, Model):
+        raise ModelError(f"`model` is a {type(model).__name__}; a rainpp.Model is needed.")
+    if index is not None and not isinstance(index, Index):
+        raise ArtifactError(
+            f"`index` is a {type(index).__name__}; give what rainpp.precompute returns, or "
+            "rainpp.load(path)."
+        )
+    if encode is not None and not callable(encode):
+        raise ModelError(
+            f"`encode` is {encode!r}; it must be a function from one array per SQL argument to the "
+            "model's inputs."
+        )
+
+
+def _can_be_called(name: str) -> bool:
+    """Whether SQL reads `name(x)` as a call of a function, which is not so for `select`."""
+    dialect = dialect_for([name])
+    try:
+        tree = parse_select(f"SELECT count({name}(x)) FROM t", dialect)
+    except RainError:
+        return False
+    return any(call.name.lower() == name.lower() for call in tree.find_all(exp.Anonymous))
+
+
+def _latest(index: Index) -> Index:
+    """The index as its directory has it now, with what others have stored in it meanwhile.
+
+    Raises
+    ------
+    ArtifactError : another index was written there; it is left alone.
+    """
+    if index.path is None or not (index.path / MANIFEST).exists():
+        return index
+    now = load(index.path, verify=False)
+    if _core(now) != _core(index):
+        raise ArtifactError(
+            f"`{index.path}` holds another index than the one registered: it was built again. "
+            "Open it with rainpp.load and register it before materialising."
+        )
+    return replace(now, training=index.training)
+
+
+def _core(index: Index) -> dict[str, str]:
+    """Checksums of everything but the known inference tables."""
+    entries = index.manifest["arrays"].items()
+    kept = {name: entry["sha256"] for name, entry in entries if not name.startswith("inference-")}
+    return {**kept, "model": index.manifest["model_fingerprint"]}
+
+
 def _attach(index: Index, model: Model, data: tuple[PyTree, Any]) -> Index:
+    if not (isinstance(data, tuple | list) and len(data) == 2):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(
+            f"`data` is a {type(data).__name__}; give the pair (inputs, labels) of training rows."
+        )
     inputs, labels = data
     training = TrainingSet.checked(model, inputs, labels, ids=index.arrays["train_ids"])
     return index.with_training(training)
 
 
-def _num_classes(model: Model, index: Index | None, classes: Sequence[ClassValue] | None) -> int:
+def _num_classes(model: Model, index: Index | None, classes: Sequence[Any] | None) -> int:
     if index is not None:
         return int(index.manifest["num_classes"])
     if model.task == "binary":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import duckdb
 import jax
 import numpy as np
 import pyarrow as pa
 from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
 
 from rainpp.errors import (
     DataError,
@@ -25,6 +30,8 @@ from rainpp.relax.catalog import TableEntry, clean, find_table, quote, suggest
 from rainpp.types import ClassValue, PredictionTable, PyTree
 
 Encode = Callable[..., PyTree]
+_locks: WeakKeyDictionary[duckdb.DuckDBPyConnection, threading.RLock] = WeakKeyDictionary()
+_choosing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,61 @@ class InferenceTable:
     inputs : what the model was given (V rows); None when only probabilities are known, or V = 0.
     projections : (V, R, k) derivatives of the probabilities along the eigenvectors, when
         materialised.
+    columns : fingerprint of every column, when only probabilities are known: which of them the
+        model reads is first known from a query.
     """
 
     predictions: PredictionTable
     content: str
     inputs: PyTree | None = field(default=None, repr=False)
     projections: np.ndarray | None = field(default=None, repr=False)
+    columns: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+@contextmanager
+def exclusive(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+    """Keep other threads of rainpp off `connection`, and let no error of DuckDB's through.
+
+    Without the lock two threads take each other's rows: DuckDB keeps one pending result for a
+    connection.
+
+    Raises
+    ------
+    DataError : the connection is closed.
+    QueryError : DuckDB refuses for another reason, or the SQL is nested too deeply to be read.
+    """
+    with _lock_of(connection):
+        try:
+            yield
+        except duckdb.Error as problem:
+            raise _ours(problem) from problem
+        except RecursionError:
+            raise QueryError(
+                "the SQL is nested too deeply to be read; use fewer parentheses and shorter chains."
+            ) from None
+
+
+def check_open(connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse a closed connection.
+
+    Raises
+    ------
+    DataError : it is closed.
+    """
+    with exclusive(connection):
+        connection.execute("SELECT 1").fetchall()
+
+
+def _lock_of(connection: duckdb.DuckDBPyConnection) -> threading.RLock:
+    with _choosing:
+        return _locks.setdefault(connection, threading.RLock())
+
+
+def _ours(problem: duckdb.Error) -> DataError | QueryError:
+    said = clean(problem)
+    if isinstance(problem, duckdb.ConnectionException) and "closed" in said:
+        return DataError("the database connection is closed; open it again with rainpp.connect.")
+    return QueryError(f"DuckDB refuses: {said}.")
 
 
 def resolve_table(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
@@ -62,14 +118,34 @@ def resolve_table(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
 
     Raises
     ------
-    QueryError, UnsupportedQueryError : there is none, or it is a view or a file.
+    QueryError, UnsupportedQueryError : there is none, or it is a view or a file, or a column of its
+        own hides the row ids.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise QueryError(f"`table` is {name!r}; it must be the name of a table.")
+    entry = _find_entry(con, name)
+    if any(column.lower() == "rowid" for column in entry.columns):
+        raise UnsupportedQueryError(
+            entry.shown,
+            why="its column `rowid` hides DuckDB's row id",
+            instead="Rename that column",
+        )
+    return entry
+
+
+def _find_entry(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
     try:
         return find_table(con, exp.Table(this=exp.to_identifier(name, quoted=True)), name)
     except (QueryError, UnsupportedQueryError):
         if "." not in name:
             raise
-    return find_table(con, exp.to_table(name, dialect="duckdb"), name)
+        try:
+            table = exp.to_table(name, dialect="duckdb")
+        except (ParseError, TokenError, ValueError):
+            table = None
+        if table is None:
+            raise
+    return find_table(con, table, name)
 
 
 def resolve_columns(entry: TableEntry, names: Sequence[str]) -> tuple[str, ...]:
@@ -79,8 +155,17 @@ def resolve_columns(entry: TableEntry, names: Sequence[str]) -> tuple[str, ...]:
     ------
     QueryError : one is not there, or none is named.
     """
+    listed: Any = names.tolist() if isinstance(names, np.ndarray) else names
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        raise QueryError(f"`args` is {names!r}; give a list of the columns the model reads.")
+    return _spelled(entry, listed)
+
+
+def _spelled(entry: TableEntry, names: Sequence[str]) -> tuple[str, ...]:
     spelled = {column.lower(): column for column in entry.columns}
     for name in names:
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise QueryError(f"`args` holds {name!r}; it must hold names of columns.")
         if name.lower() not in spelled:
             hint = suggest(name, list(entry.columns), "columns")
             raise QueryError(f"table `{entry.shown}` has no column `{name}`{hint}")
@@ -89,28 +174,59 @@ def resolve_columns(entry: TableEntry, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(spelled[name.lower()] for name in names)
 
 
-def check_classes(classes: Any, count: int) -> tuple[ClassValue, ...]:
+def read_classes(classes: Any) -> tuple[Any, ...] | None:
+    """Class values as a tuple of Python values; None stays None.
+
+    Raises
+    ------
+    DataError : something without an order, such as a set, or without elements.
+    """
+    if classes is None:
+        return None
+    unordered = isinstance(classes, str | bytes | Mapping | Set)
+    if unordered or not isinstance(classes, Iterable):
+        raise DataError(
+            f"`classes` is {classes!r}; give a list with one SQL value for each output, in the "
+            "order of the outputs."
+        )
+    return tuple(item.item() if isinstance(item, np.generic) else item for item in classes)
+
+
+def check_classes(values: tuple[Any, ...] | None, count: int) -> tuple[ClassValue, ...]:
     """SQL values of the output columns; 0 .. count-1 when not given.
 
     Raises
     ------
     ShapeError : not one value per output column.
-    DataError : a value twice, or one that SQL cannot compare.
+    DataError : a value twice, or one that SQL cannot hold or compare.
     """
-    if classes is None:
+    if values is None:
         return tuple(range(count))
-    values = tuple(item.item() if isinstance(item, np.generic) else item for item in classes)
     if len(values) != count:
         raise ShapeError(
             f"`classes` names {len(values)} values but the model has {count} output classes; "
             "name one SQL value per class, in the order of the outputs."
         )
+    kinds = {type(value) for value in values}
+    if kinds not in ({str}, {bool}, {int}, {float}, {int, float}):
+        raise DataError(
+            f"`classes` is {list(values)}; use strings, or numbers, or booleans, not a mixture."
+        )
     if len(set(values)) < len(values):
         raise DataError(f"`classes` is {list(values)}; every class needs its own value.")
-    kinds = {type(value) for value in values}
-    if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
-        raise DataError(f"`classes` is {list(values)}; use strings, or numbers, not a mixture.")
+    for value in values:
+        if not _fits_sql(value):
+            raise DataError(
+                f"`classes` holds {value!r}, which SQL cannot compare; use finite numbers of at "
+                "most 64 bits, or text without NUL characters."
+            )
     return values
+
+
+def _fits_sql(value: ClassValue) -> bool:
+    if isinstance(value, str):
+        return "\0" not in value
+    return -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
 def table_content(
@@ -123,6 +239,15 @@ def table_content(
     columns = ", ".join(["rowid", *(quote(name) for name in arguments or ())])
     query = f"SELECT count(*), max(rowid), bit_xor(hash({columns})) FROM {entry.qualified}"
     return "-".join(str(part) for part in con.execute(query).fetchall()[0])
+
+
+def column_contents(
+    con: duckdb.DuckDBPyConnection, entry: TableEntry, names: Sequence[str]
+) -> dict[str, str]:
+    """For every column a hash that changes when a value in it changes, by name."""
+    hashes = ", ".join(f"bit_xor(hash(rowid, {quote(name)}))" for name in names)
+    found = con.execute(f"SELECT {hashes} FROM {entry.qualified}").fetchall()[0]
+    return {name: str(value) for name, value in zip(names, found, strict=True)}
 
 
 def read_rowids(con: duckdb.DuckDBPyConnection, entry: TableEntry) -> np.ndarray:
@@ -143,7 +268,8 @@ def predict_table(
     Raises
     ------
     DataError : NULL in a model argument, or no rows.
-    ModelError : the model cannot read what `encode` returns, or its width is not len(classes).
+    ModelError : `encode` fails, the model cannot read what it returns, or its width is not
+        len(classes).
     """
     assert registered.model is not None  # bare probabilities never come here
     content = table_content(con, entry, arguments)
@@ -175,9 +301,9 @@ def check_probabilities(probabilities: Any, *, num_rows: int, table: str) -> np.
     Raises
     ------
     ShapeError : not two-dimensional, or V is not the number of rows of the table.
-    DataError : NaN, negative, or rows that do not sum to 1 within 1e-3.
+    DataError : not numbers, NaN, negative, or rows that do not sum to 1 within 1e-3.
     """
-    values = np.asarray(probabilities, np.float64)
+    values = _as_numbers(probabilities)
     if values.ndim != 2 or values.shape[0] != num_rows or values.shape[1] < 2:
         raise ShapeError(
             f"`probabilities` has shape {values.shape}; table `{table}` has {num_rows} rows, so "
@@ -192,6 +318,21 @@ def check_probabilities(probabilities: Any, *, num_rows: int, table: str) -> np.
             f"must be >= 0 and sum to 1 ({int(bad.sum())} rows are not)."
         )
     return values
+
+
+def _as_numbers(probabilities: Any) -> np.ndarray:
+    """As float64; what is masked or missing as NaN."""
+    try:
+        masked = np.ma.getmaskarray(probabilities) if np.ma.isMA(probabilities) else False
+        array = np.asarray(probabilities)
+        if array.dtype.kind in "biufO":
+            return np.where(masked, np.nan, array.astype(np.float64))
+    except (TypeError, ValueError):
+        pass
+    raise DataError(
+        f"`probabilities` is a {type(probabilities).__name__} that is no table of numbers; an "
+        "array of shape (rows, classes) is needed."
+    )
 
 
 def _read_columns(
@@ -218,6 +359,8 @@ def _read_columns(
 def _to_numpy(array: Any, name: str) -> np.ndarray:
     """Numbers as (V,), arrays and lists of equal length as (V, ...), text and blobs as objects."""
     kind = array.type
+    if array.null_count:
+        raise DataError(f"`{name}` has NULL inside its arrays; fill them first.")
     if pa.types.is_fixed_size_list(kind):
         inner = _to_numpy(array.flatten(), name)
         return inner.reshape(len(array), kind.list_size, *inner.shape[1:])
@@ -230,18 +373,22 @@ def _to_numpy(array: Any, name: str) -> np.ndarray:
             )
         inner = _to_numpy(array.flatten(), name)
         return inner.reshape(len(array), -1, *inner.shape[1:])
-    if array.null_count:
-        raise DataError(f"`{name}` has NULL inside its arrays; fill them first.")
     if pa.types.is_decimal(kind):
         array = array.cast(pa.float64())
-    return array.to_numpy(zero_copy_only=False)
+    try:
+        return array.to_numpy(zero_copy_only=False)
+    except pa.ArrowException:
+        raise DataError(
+            f"`{name}` has the type {kind}, which no model can read; make it a column of numbers, "
+            "arrays or text."
+        ) from None
 
 
 def _encode(
     registered: RegisteredModel, columns: Mapping[str, np.ndarray], num_rows: int, table: str
 ) -> PyTree:
     if registered.encode is not None:
-        inputs = registered.encode(*columns.values())
+        inputs = _encoded(registered.encode, columns)
     else:
         inputs = _default_inputs(registered, columns, table)
     if check_inputs(inputs) != num_rows:
@@ -249,6 +396,31 @@ def _encode(
             f"`encode` returned {np.shape(jax.tree.leaves(inputs)[0])[0]} rows for the {num_rows} "
             f"rows of `{table}`; it must keep one model input per table row."
         )
+    return inputs
+
+
+def _encoded(encode: Encode, columns: Mapping[str, np.ndarray]) -> PyTree:
+    """What the user's function makes of the columns.
+
+    Raises
+    ------
+    ModelError : it fails, returns None, or arrays of something else than numbers.
+    """
+    try:
+        inputs = encode(*columns.values())
+    except Exception as problem:
+        said = " ".join(str(problem).split())
+        raise ModelError(
+            f"`encode` fails on the columns {', '.join(columns)}: {type(problem).__name__}: {said}"
+        ) from problem
+    if inputs is None:
+        raise ModelError("`encode` returned None; it must return the model's inputs.")
+    for leaf in jax.tree.leaves(inputs):
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(dtype, np.dtype) and dtype.kind in "USTOmM":
+            raise ModelError(
+                f"`encode` returned an array of type {dtype}; the model needs numeric arrays."
+            )
     return inputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from rainpp.complaint import Cell, Complaint, Want
-from rainpp.errors import ComplaintError, RainError, ShapeError
+from rainpp.errors import ComplaintError, DataError, RainError, SettingsError, ShapeError
 from rainpp.index.artifact import Index
-from rainpp.inference import InferenceTable, RegisteredModel
+from rainpp.inference import InferenceTable, RegisteredModel, exclusive, table_content
 from rainpp.lanczos.conjugate_gradient import deflation, iterate
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.influence import query_change
@@ -24,6 +24,7 @@ from rainpp.lanczos.projection import gradient_of_probabilities, project_trainin
 from rainpp.model import Model
 from rainpp.ranking import Ranking
 from rainpp.relax.answer import Answer, evaluate
+from rainpp.relax.catalog import TableEntry
 from rainpp.relax.plan import Plan, Slot
 from rainpp.training_set import TrainingSet
 
@@ -43,7 +44,28 @@ class Setting:
     def evaluate(self) -> Answer:
         """Run the query with the predictions of `tables`."""
         predictions = {slot: table.predictions for slot, table in self.tables.items()}
-        return evaluate(self.plan, self.connection, predictions, mode=self.mode)
+        with exclusive(self.connection):
+            return evaluate(self.plan, self.connection, predictions, mode=self.mode)
+
+    def check_unchanged(self) -> None:
+        """Refuse to compare with an answer whose rows are no longer there as they were.
+
+        Raises
+        ------
+        DataError : a table the models read has changed since the query ran.
+        """
+        sources = {source.table: source for source in self.plan.query.sources}
+        with exclusive(self.connection):
+            for slot, table in self.tables.items():
+                source = sources[slot.table]
+                entry = TableEntry(source.table, source.qualified, source.columns)
+                if table.content != table_content(
+                    self.connection, entry, table.predictions.arguments
+                ):
+                    raise DataError(
+                        f"table `{slot.table}` has changed since the query ran; ask again and "
+                        "complain about the new answer."
+                    )
 
     def with_model(self, name: str, model: Model) -> Setting:
         """The same query over the same rows, predicted by another model."""
@@ -88,7 +110,7 @@ class Result:
         self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None
     ) -> Gradient:
         """Derivative of one relaxed cell by every probability: {(model, table): (V, R)}."""
-        position = self.answer.find_row(row=row, where=where)
+        position = self._position(column, row, where)
         return self.answer.gradient(position, column)
 
     def complain(
@@ -115,11 +137,21 @@ class Result:
         ComplaintError : no such cell, several, or the complaint already holds.
         """
         want = Want.of(should, target)
-        position = self.answer.find_row(row=row, where=where)
+        position = self._position(column, row, where)
         hard, relaxed = self.answer.cell(position, column)
         cell = Cell(column, position, self.answer.key(position))
         complaint = Complaint(self.setting.plan.sql, cell, want, hard, relaxed)
         return BoundComplaint(complaint, self)
+
+    def _position(self, column: Any, row: Any, where: Any) -> int:
+        """The answer row that `row` or `where` name, once all three are of the right kind."""
+        if not isinstance(column, str):
+            raise ComplaintError(f"`column` is {column!r}; it must be the name of a column.")
+        if row is not None and (isinstance(row, bool) or not isinstance(row, int | np.integer)):
+            raise ComplaintError(f"`row` is {row!r}; it must be a whole number from 0.")
+        if where is not None and not isinstance(where, Mapping):
+            raise ComplaintError(f"`where` is {where!r}; write {{column: value, ...}}.")
+        return self.answer.find_row(row=None if row is None else int(row), where=where)
 
     def __repr__(self) -> str:
         return f"{self.answer.frame.to_string(max_rows=20)}\n[{self.method}]"
@@ -237,16 +269,12 @@ def rank_together(
 
     Raises
     ------
-    ComplaintError : none, or they belong to different models.
-    ShapeError : not one finite weight per complaint.
+    ComplaintError : none, something else, or they belong to different models or indexes.
+    ShapeError : not one finite weight >= 0 per complaint, or only zeros.
     """
-    if not complaints:
-        raise ComplaintError("`complaints` is empty; there is nothing to rank for.")
+    complaints = _listed(complaints)
     first = complaints[0]
-    prints = {item.index.manifest["model_fingerprint"] for item in complaints}
-    if len(prints) > 1 or len({item.index.k for item in complaints}) > 1:
-        names = sorted({other.registered.name for other in complaints})
-        raise ComplaintError(f"the complaints belong to different models: {names}.")
+    _check_same_model(complaints)
     vectors = np.stack([complaint.vector() for complaint in complaints])
     factors = _balance(vectors) if weights is None else _check_weights(weights, len(complaints))
     return first.index.rank(
@@ -254,6 +282,43 @@ def rank_together(
         complaints=tuple(item.complaint for item in complaints),
         classes=first.registered.classes,
         backing=RetrainableBacking(tuple(complaints), factors),
+    )
+
+
+def _listed(complaints: Any) -> list[BoundComplaint]:
+    if not isinstance(complaints, Iterable):
+        raise ComplaintError(f"`complaints` is {complaints!r}; give a list of complaints.")
+    listed: list[Any] = list(complaints)
+    if not listed:
+        raise ComplaintError("`complaints` is empty; there is nothing to rank for.")
+    for item in listed:
+        if not isinstance(item, BoundComplaint):
+            raise ComplaintError(
+                f"`complaints` holds a {type(item).__name__}; give a list of what "
+                "result.complain(...) returns."
+            )
+    return listed
+
+
+def _check_same_model(complaints: Sequence[BoundComplaint]) -> None:
+    """Vectors add up only if every k-vector is along the same eigenvectors."""
+    first = complaints[0]
+    if len({item.index.manifest["model_fingerprint"] for item in complaints}) > 1:
+        names = sorted({item.registered.name for item in complaints})
+        raise ComplaintError(f"the complaints belong to different models: {names}.")
+    if not all(_same_index(first.index, item.index) for item in complaints):
+        raise ComplaintError(
+            "the complaints belong to different indexes of one model; register the same index for "
+            "both, then ask and complain again."
+        )
+
+
+def _same_index(one: Index, other: Index) -> bool:
+    if one is other:
+        return True
+    keys = ("data_fingerprint", "interventions")
+    return all(one.manifest[key] == other.manifest[key] for key in keys) and np.array_equal(
+        one.eigenvectors, other.eigenvectors
     )
 
 
@@ -267,9 +332,18 @@ def _balance(vectors: np.ndarray) -> np.ndarray:
 
 
 def _check_weights(weights: Sequence[float], count: int) -> np.ndarray:
-    values = np.asarray(weights, np.float64)
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise ShapeError(f"`weights` is {weights}; give one finite number for each of {count}.")
+    values = np.asarray(weights, dtype=object)
+    numbers = all(isinstance(item, int | float | np.number) for item in values.flat)
+    try:
+        values = values.astype(np.float64) if numbers else np.full(count, np.nan)
+    except (TypeError, OverflowError):  # complex, or beyond 64 bits
+        values = np.full(count, np.nan)
+    if values.shape != (count,) or not (np.isfinite(values) & (values >= 0)).all():
+        raise ShapeError(
+            f"`weights` is {weights}; give one finite number for each of {count} complaints, >= 0."
+        )
+    if not values.any():
+        raise ShapeError(f"`weights` is {weights}; at least one complaint must count.")
     return values
 
 
@@ -320,6 +394,8 @@ class RetrainableBacking:
 
     def refined_effects(self, steps: int) -> np.ndarray:
         """Effects (N,) from H⁻¹∇q after `steps` of conjugate gradients deflated by the index."""
+        if isinstance(steps, bool) or not isinstance(steps, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingsError(f"`steps` is {steps!r}; it must be a whole number >= 0.")
         curvature = Curvature.of(self.model, self.training)
         values = jnp.asarray(self.index.eigenvalues, self.model.theta.dtype)
         vectors = jnp.asarray(self.index.eigenvectors)

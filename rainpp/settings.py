@@ -200,7 +200,11 @@ class Settings:
         SettingsError : the key is missing, or nothing is at the path.
         """
         path = self.require(section, key)
-        if not path.exists():
+        try:
+            found = path.exists()
+        except OSError as problem:
+            raise SettingsError(f"`[{section}] {key}` is `{path}`: {problem.strerror}.") from None
+        if not found:
             raise SettingsError(f"`[{section}] {key}` is `{path}`, where there is nothing.")
         return path
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SECONDS_BEFORE_A_BAR = 2.0
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130
+_LONGEST_LINE = 2000
+# Their remarks would come beside our one line: Orbax's, and sqlglot's about statements it skips.
+_CHATTY = ("absl", "sqlglot")
 
 
 def say(text: str) -> None:
@@ -199,6 +202,8 @@ def reporting(*, debug: bool) -> Generator[None]:
 
 def _one_line(problem: Exception) -> str:
     text = " ".join(str(problem).split())
+    if len(text) > _LONGEST_LINE:
+        text = f"{text[: _LONGEST_LINE // 2]} ... {text[-_LONGEST_LINE // 2 :]}"
     if isinstance(problem, RainError):
         return f"error: {text}"
     kind = type(problem).__name__
@@ -207,19 +212,21 @@ def _one_line(problem: Exception) -> str:
 
 @contextmanager
 def _quiet_libraries(*, debug: bool) -> Generator[None]:
-    """Warnings as one line each; without `debug`, no chatter from checkpoint libraries."""
-    chatty = logging.getLogger("absl")
-    level, hook = chatty.level, sys.unraisablehook
+    """Warnings as one line each; without `debug`, no chatter from libraries."""
+    chatty = [logging.getLogger(name) for name in _CHATTY]
+    levels, hook = [logger.level for logger in chatty], sys.unraisablehook
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         if not debug:
-            chatty.setLevel(logging.CRITICAL)
+            for logger in chatty:
+                logger.setLevel(logging.CRITICAL)
             # Orbax leaves reads under way when a damaged file stops it; they fail noisily later.
             sys.unraisablehook = lambda _: None
         try:
             yield
         finally:
-            chatty.setLevel(level)
+            for logger, level in zip(chatty, levels, strict=True):
+                logger.setLevel(level)
             sys.unraisablehook = hook
 
 

@@ -15,7 +15,7 @@ from rainpp.errors import DataError, ModelError, RainError, SettingsError
 from rainpp.intervention import Intervention
 from rainpp.model import Model
 from rainpp.ranking import Ranking
-from rainpp.result import RetrainableBacking
+from rainpp.result import BoundComplaint, RetrainableBacking
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
@@ -103,14 +103,21 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
     Raises
     ------
     RainError : the ranking has no database behind it, or the training rows are not at hand.
-    SettingsError : `top` is not at least 1.
-    ModelError : `fit` returns parameters of another structure.
+    SettingsError : `top` is not a whole number of at least 1, or `fit` is not a function.
+    ModelError : `fit` fails, or returns parameters or a model that cannot take the place of the
+        one it was.
+    DataError : the database has changed since the complaint.
     """
+    if not isinstance(ranking, Ranking):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(
+            f"`ranking` is a {type(ranking).__name__}; give what complaint.rank() returns."
+        )
+    _check_options(fit, top)
     backing = ranking.backing
     if not isinstance(backing, RetrainableBacking):
         raise RainError("`verify` needs a ranking made from complaints on a database.")
-    if top < 1:
-        raise SettingsError(f"`top` is {top}; at least one intervention must be applied.")
+    for bound in backing.complaints:
+        _check_unchanged(bound)
     positions = ranking.positions(top)
     changes = _predicted_changes(ranking, backing, positions)
     applied = ranking.best(top)
@@ -159,13 +166,59 @@ def _predicted_changes(
     return backing.changes(positions)
 
 
+def _check_options(fit: Any, top: Any) -> None:
+    whole = isinstance(top, int | np.integer) and not isinstance(top, bool)
+    if not whole or top < 1:
+        raise SettingsError(
+            f"`top` is {top!r}; it must be a whole number: at least one intervention must be "
+            "applied."
+        )
+    if not callable(fit):
+        raise SettingsError(
+            f"`fit` is {fit!r}; it must be a function (inputs, labels) -> params or a Model."
+        )
+
+
+def _check_unchanged(bound: BoundComplaint) -> None:
+    """Refuse to compare a retrained answer with one the database no longer gives."""
+    setting, complaint = bound.result.setting, bound.complaint
+    setting.check_unchanged()
+    hard, _ = setting.evaluate().at(complaint.cell.key, complaint.cell.column)
+    if not np.isclose(hard, complaint.hard, rtol=1e-9):
+        raise DataError(
+            f"the database has changed since the complaint: {complaint.cell} was "
+            f"{complaint.hard:g} and is {hard:g} now. Ask again and complain about the new answer."
+        )
+
+
 def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
-    fitted = fit(training.inputs, training.labels)
-    if isinstance(fitted, Model):
-        return fitted
+    """What `fit` makes of these rows, in the place of `model`.
+
+    Raises
+    ------
+    ModelError : `fit` fails, or returns nothing, parameters of another structure, NaN, or a model
+        with other outputs.
+    """
+    try:
+        fitted = fit(training.inputs, training.labels)
+    except RainError:
+        raise
+    except Exception as problem:
+        said = " ".join(str(problem).split())
+        raise ModelError(f"`fit` fails: {type(problem).__name__}: {said}") from problem
     if fitted is None:
         raise ModelError("`fit` returned None; it must return the parameters, or a rainpp.Model.")
-    return model.with_params(fitted)
+    if not isinstance(fitted, Model):
+        return model.with_params(fitted)
+    was, width = (_outputs(each, training) for each in (model, fitted))
+    if width != was:
+        raise ModelError(f"`fit` returned a model with {width}; the one it replaces has {was}.")
+    return fitted
+
+
+def _outputs(model: Model, training: TrainingSet) -> str:
+    width = model.output_width(training.inputs)
+    return f"{model.criterion.num_classes(width)} {model.task} outputs"
 
 
 def _outcome(bound: Any, change: float, model: Model) -> Outcome:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rainpp.adapters.import_path import load_function
 from rainpp.adapters.training_file import Columns, TrainingRows, read_training
 from rainpp.database import Database, connect
-from rainpp.errors import SettingsError
+from rainpp.errors import RainError, SettingsError
 from rainpp.index.artifact import Index, load
 from rainpp.index.build import precompute
-from rainpp.inference import Encode
+from rainpp.inference import Encode, resolve_columns, resolve_table
 from rainpp.intervention import Delete, Relabel
 from rainpp.model import Model
 from rainpp.settings import Settings
@@ -23,12 +23,21 @@ def open_model(settings: Settings) -> Model:
     Raises
     ------
     SettingsError : the factory or the checkpoint is missing, or it returns something else.
-    Whatever the factory raises, such as the ArtifactError of `rainpp.load_checkpoint`.
+    RainError : whatever the factory raises, such as the ArtifactError of `rainpp.load_checkpoint`;
+        errors of other kinds come as a SettingsError that names them.
     """
     reference = settings.require("model", "factory")
     path = settings.require_existing("model", "checkpoint")
     factory = load_function(reference, key="[model] factory", arguments=("checkpoint_path",))
-    model = factory(path.absolute())
+    try:
+        model = factory(path.absolute())
+    except RainError:
+        raise
+    except Exception as problem:
+        said = " ".join(str(problem).split())
+        raise SettingsError(
+            f"`[model] factory` {reference!r} fails: {type(problem).__name__}: {said}"
+        ) from problem
     if not isinstance(model, Model):
         raise SettingsError(
             f"`[model] factory` {reference!r} returned a {type(model).__name__}; it must return a "
@@ -62,6 +71,8 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     if settings.database.path is not None:
         settings.require_existing("database", "path")
     model, rows = open_model(settings), read_rows(settings)
+    if settings.database.path is not None and len(rows.labels):
+        _rehearse(settings, model, rows)
     names = settings.index.interventions
     index = precompute(
         model,
@@ -94,6 +105,18 @@ def open_database(settings: Settings, *, with_training: bool = False) -> Databas
     index = load(settings.require("index", "path"))
     rows = read_rows(settings) if with_training else None
     return _register(settings, model, index, rows)
+
+
+def _rehearse(settings: Settings, model: Model, rows: TrainingRows) -> None:
+    """Find out what the database would refuse before the long work, not after."""
+    name, chosen = settings.model.name, settings.database
+    classes = chosen.classes
+    if classes is None:
+        classes = tuple(range(model.criterion.num_classes(model.output_width(rows.inputs))))
+    with connect(settings.require_existing("database", "path")) as database:
+        database.register_model(name, model, encode=_encode(settings), classes=classes)
+        if chosen.table is not None and chosen.args is not None:
+            resolve_columns(resolve_table(database.connection, chosen.table), chosen.args)
 
 
 def _register(

@@ -273,6 +273,55 @@ def test_errors_are_one_line(arguments, words):
 
 
 @pytest.mark.usefixtures("indexed")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["complain", "EXPLAIN " + SQL, *COMPLAIN[2:]], "it is not a SELECT"),
+        (["complain", "CALL pragma_version()", *COMPLAIN[2:]], "it is not a SELECT"),
+        (["complain", SQL + "; DROP TABLE photos", *COMPLAIN[2:]], "there are 2 statements"),
+        (["complain", f"{SQL} HAVING {'(' * 2000}1{')' * 2000}", *COMPLAIN[2:]], "too deeply"),
+        ([*COMPLAIN[:5], "region=" + "x" * 100_000, *COMPLAIN[6:]], "no row has"),
+        ([*COMPLAIN, "--checkpoint", "x" * 5000], "too long"),
+        ([*COMPLAIN, "--name", "select"], "SQL already uses"),
+        ([*COMPLAIN, "--model", "json:loads"], "fails: TypeError"),
+        ([*COMPLAIN, "--json", "--row", "0"], "not both"),
+    ],
+)
+def test_bad_words_are_one_short_line_and_leave_the_database_alone(arguments, words):
+    before = Path("shop.duckdb").read_bytes()
+    line = error_of(run(*arguments))
+    assert words in line
+    assert len(line) < 2100
+    assert Path("shop.duckdb").read_bytes() == before
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--table", "nobody"], "there is no table `nobody`"),
+        (["--arg", "z"], "no column `z`"),
+        (["--name", "select"], "SQL already uses"),
+        (["--encode", "rainpp_test_shop:number"], "cannot be called as"),
+    ],
+)
+def test_what_the_database_refuses_is_known_before_the_long_work(flags, words, tmp_path):
+    result = run("precompute", "model.npz", "--index", str(tmp_path / "new.rain"), *flags)
+    assert words in error_of(result)
+    assert not (tmp_path / "new.rain").exists()
+
+
+@pytest.mark.usefixtures("indexed")
+def test_where_reads_dates_and_truth_values():
+    sql = SQL.replace("region,", "DATE '2020-01-01' AS day, region = 'EU' AS mine, region,")
+    sql = sql.replace("GROUP BY region", "GROUP BY ALL")
+    words = ["--column", "n", "--where", "day=2020-01-01", "--where", "mine=true"]
+    found = run("complain", sql, *words, "--should", "decrease")
+    assert found.exit_code == 0, found.stderr
+    assert "region='EU'" in found.stderr
+
+
+@pytest.mark.usefixtures("indexed")
 def test_debug_shows_the_traceback():
     done = call("inspect", "nothing.rain", "--debug")
     assert done.returncode == 1
@@ -287,6 +336,7 @@ def test_debug_shows_the_traceback():
         [*COMPLAIN[:-1], "vanish"],
         [*COMPLAIN[:5], "region", *COMPLAIN[6:]],
         [*COMPLAIN, "--top", "0"],
+        [*COMPLAIN, "--where", "region=US"],
         ["inspect"],
         ["inspekt", "shop.rain"],
     ],
