@@ -12,6 +12,7 @@ from rainpp.inference import Encode, resolve_columns, resolve_table
 from rainpp.intervention import Delete, Relabel
 from rainpp.model import Model
 from rainpp.settings import Settings
+from rainpp.training_set import TrainingSet
 from rainpp.types import Progress, silent
 
 _INTERVENTIONS = {"delete": Delete, "relabel": Relabel}
@@ -71,7 +72,7 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     if settings.database.path is not None:
         settings.require_existing("database", "path")
     model, rows = open_model(settings), read_rows(settings)
-    if settings.database.path is not None and len(rows.labels):
+    if settings.database.path is not None:
         _rehearse(settings, model, rows)
     names = settings.index.interventions
     index = precompute(
@@ -111,6 +112,7 @@ def _rehearse(settings: Settings, model: Model, rows: TrainingRows) -> None:
     """Find out what the database would refuse before the long work, not after."""
     name, chosen = settings.model.name, settings.database
     classes = chosen.classes
+    TrainingSet.checked(model, rows.inputs, rows.labels, ids=rows.ids)
     if classes is None:
         classes = tuple(range(model.criterion.num_classes(model.output_width(rows.inputs))))
     with connect(settings.require_existing("database", "path")) as database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import rainpp
+from rainpp.adapters.training_file import read_training
 from rainpp.complaint import Want
 from rainpp.errors import (
     ArtifactError,
@@ -660,6 +662,21 @@ def test_verify_never_compares_with_a_database_that_changed(change):
     scene.database.connection.execute(change)
     with pytest.raises(DataError, match="has changed since"):
         rainpp.verify(ranking, fit=lambda x, y: scene.problem.model.params, top=2)  # noqa: ARG005
+
+
+# --- files of training rows -------------------------------------------------------------------
+
+
+def test_a_flipped_byte_in_a_training_file_is_read_or_named(tmp_path):
+    file, rng = tmp_path / "rows.npz", np.random.default_rng(0)
+    np.savez_compressed(file, inputs=np.ones((3, 2)), labels=np.zeros(3, int))
+    whole = file.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        file.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            read_training(file)
 
 
 # --- the database file --------------------------------------------------------------------------

@@ -311,6 +311,17 @@ def test_what_the_database_refuses_is_known_before_the_long_work(flags, words, t
     assert not (tmp_path / "new.rain").exists()
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("rows", [np.zeros((0, 2)), np.float32(1)])
+def test_training_rows_that_are_none_are_named(rows, tmp_path):
+    np.savez(tmp_path / "rows.npz", inputs=rows, labels=np.zeros(rows.shape[:1], int))
+    flags = ["--training", str(tmp_path / "rows.npz"), "--index", str(tmp_path / "new.rain")]
+    Path("plain.toml").write_text(SETTINGS.replace('id = "id"', ""))
+    line = error_of(run("precompute", "model.npz", "--config", "plain.toml", *flags))
+    assert "`inputs`" in line
+    assert not (tmp_path / "new.rain").exists()
+
+
 @pytest.mark.usefixtures("indexed")
 def test_where_reads_dates_and_truth_values():
     sql = SQL.replace("region,", "DATE '2020-01-01' AS day, region = 'EU' AS mine, region,")

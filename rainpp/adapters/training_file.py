@@ -15,6 +15,12 @@ from rainpp.errors import DataError
 from rainpp.types import ClassValue, PyTree
 
 _SUFFIXES = (".csv", ".npz", ".parquet")
+# What NumPy and zipfile raise on bytes they cannot make sense of; the last two: methods and
+# versions of compression that a flipped bit asks for, and encryption.
+_DAMAGE = (
+    ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ def _read_npz(path: Path, columns: Columns) -> TrainingRows:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"`{path}` holds one array without a name; inputs, labels needed.")
             return _rows_of(path, archive, columns)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
+    except _DAMAGE as problem:
         if isinstance(problem, DataError):
             raise
         first = str(problem).strip().splitlines()[:1] or [type(problem).__name__]
