@@ -26,7 +26,7 @@ import rainpp
 from experiments import data, models, results, train
 from experiments.corrupt import Corruption, flip_classes
 from experiments.rain import run_rain
-from rainpp.result import BoundComplaint
+from rainpp.bound_complaint import BoundComplaint
 
 QUERIES = {
     "Q3": "SELECT count(*) AS n FROM digits WHERE predict(image) = 1",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rainpp.bound_complaint import BoundComplaint
 from rainpp.lanczos.conjugate_gradient import iterate
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.projection import project_training
 from rainpp.metrics import auc_r
 from rainpp.model import Model
-from rainpp.result import BoundComplaint
 from rainpp.training_set import TrainingSet
 
 

@@ -74,7 +74,8 @@ class Want:
 
     def __str__(self) -> str:
         target = "" if self.target is None else f" {_number(self.target)}"
-        return f"should {self.should.value.replace('_', ' ')}{target}"
+        words = {"at_least": "be at least", "at_most": "be at most"}
+        return f"should {words.get(self.should, self.should.value)}{target}"
 
 
 def _read_should(word: str) -> Should:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from sqlglot import exp
 
+from rainpp.bound_complaint import BoundComplaint, rank_together
+from rainpp.connection import check_open, exclusive
 from rainpp.errors import ArtifactError, DataError, ModelError, QueryError, RainError, SettingsError
 from rainpp.fingerprint import fingerprint
 from rainpp.index.artifact import Index, load
@@ -22,10 +24,8 @@ from rainpp.inference import (
     InferenceTable,
     RegisteredModel,
     check_classes,
-    check_open,
     check_probabilities,
     column_contents,
-    exclusive,
     predict_table,
     read_classes,
     read_rowids,
@@ -39,7 +39,8 @@ from rainpp.ranking import Ranking
 from rainpp.relax.catalog import TableEntry
 from rainpp.relax.dialect import dialect_for, parse_select
 from rainpp.relax.plan import Slot, make_plan
-from rainpp.result import BoundComplaint, Result, Setting, rank_together
+from rainpp.result import Result
+from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
 from rainpp.types import ClassValue, PredictionTable, PyTree
 
@@ -135,7 +136,7 @@ class Database:
         index : its index; without one queries and gradients work, rankings do not.
         encode : (one NumPy array per SQL argument) -> model inputs, row by row. By default an
             array column is passed as it is, and scalar columns side by side.
-        classes : the SQL value of each output column; 0 .. R-1 by default.
+        classes : the SQL value of each output column; with an index, 0 .. R-1 by default.
         data : (inputs, labels) of the training set, when the index was loaded from disk and
             `refine` or `verify` is wanted.
 
@@ -268,7 +269,19 @@ class Database:
     def rank(
         self, complaints: Sequence[BoundComplaint], weights: Sequence[float] | None = None
     ) -> Ranking:
-        """One ranking for several complaints; see `rainpp.result.rank_together` for weights."""
+        """One ranking for several complaints about one model.
+
+        Parameters
+        ----------
+        weights : of each complaint's improvement, >= 0. By default all weigh the same: each is
+            scaled by the mean norm of the projected gradients over its own, and divided by their
+            number.
+
+        Raises
+        ------
+        ComplaintError : none, something else, or complaints about different models.
+        ShapeError : not one finite weight per complaint.
+        """
         return rank_together(complaints, weights)
 
     def close(self) -> None:

@@ -95,7 +95,7 @@ def find_loss(loss: str | RowLoss) -> Loss:
     """
     if callable(loss):
         return Loss("custom", loss, "multiclass")
-    if loss not in _LOSSES:
+    if not isinstance(loss, str) or loss not in _LOSSES:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ModelError(f"`loss` is {loss!r}; it must be one of {sorted(_LOSSES)} or a function.")
     return _LOSSES[loss]
 

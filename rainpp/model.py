@@ -92,6 +92,8 @@ class Model:
     _module: Any = field(init=False, repr=False, default=None)  # the Flax module it came from
 
     def __post_init__(self) -> None:
+        if not callable(self.apply):
+            raise ModelError(f"`apply` is {self.apply!r}; it must be (params, inputs) -> outputs.")
         loss = find_loss(self.loss)
         object.__setattr__(self, "l2", _check_l2(self.l2))
         _check_params(self.params)
@@ -316,8 +318,9 @@ def check_inputs(inputs: PyTree) -> int:
 
 
 def _check_finite(array: np.ndarray) -> None:
-    if array.dtype == object:
-        raise DataError("`inputs` holds Python objects; the model needs numeric arrays.")
+    if array.dtype.kind in "OUSTmM":
+        what = "Python objects" if array.dtype == object else f"{array.dtype} values"
+        raise DataError(f"`inputs` holds {what}; the model needs numeric arrays: encode them.")
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return
     rows = array.reshape(array.shape[0], -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,11 @@ class Backing(Protocol):
 # Block maxima are scanned to find a threshold: eight blocks for each score wanted, of 16 to 512
 # scores. Sorting all of 60 000 scores instead takes 4 ms.
 _BLOCKS_PER_SCORE = 8
+
+
+def _is_whole(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and int(value) >= 0
 
 
 def leading(scores: np.ndarray, count: int) -> np.ndarray:
@@ -156,8 +161,8 @@ class Ranking:
         ------
         RainError : the model or the training set is not at hand.
         """
-        if steps < 0:
-            raise SettingsError(f"`steps` is {steps}; it must be >= 0.")
+        if not _is_whole(steps):
+            raise SettingsError(f"`steps` is {steps!r}; it must be a whole number >= 0.")
         if self.backing is None:
             raise RainError(
                 "`refine` needs the model and the training set; this ranking was made from a "
@@ -173,10 +178,10 @@ class Ranking:
         return self.classes[label] if self.classes else int(label)
 
     def _top_positions(self, count: int, by: SortKey, *, repeat_rows: bool) -> np.ndarray:
-        if not isinstance(count, int | np.integer) or count < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not _is_whole(count):
             raise SettingsError(f"`count` is {count!r}; it must be a whole number >= 0.")
         columns = {"score": self.scores, "effect": self.effects, "plausibility": self.plausibility}
-        if by not in columns:
+        if not isinstance(by, str) or by not in columns:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SettingsError(f"`by` is {by!r}; it must be one of {', '.join(columns)}.")
         values = columns[by]
         if repeat_rows:

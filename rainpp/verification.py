@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rainpp.bound_complaint import BoundComplaint, RetrainableBacking
 from rainpp.complaint import Complaint
 from rainpp.errors import DataError, ModelError, RainError, SettingsError
 from rainpp.intervention import Intervention
 from rainpp.model import Model
 from rainpp.ranking import Ranking
-from rainpp.result import BoundComplaint, RetrainableBacking
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
@@ -97,7 +97,8 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
 
     Parameters
     ----------
-    fit : (inputs, labels) -> params, or a Model; the training that made the model, on these rows.
+    fit : (inputs, labels) -> params; the training that made the model, on these rows. It may also
+        return a Model, and for a model from Flax the variables or the trained NNX module.
     top : how many interventions to apply, at most one per training row.
 
     Raises
@@ -206,14 +207,11 @@ def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
     except Exception as problem:
         said = " ".join(str(problem).split())
         raise ModelError(f"`fit` fails: {type(problem).__name__}: {said}") from problem
-    if fitted is None:
-        raise ModelError("`fit` returned None; it must return the parameters, or a rainpp.Model.")
-    if not isinstance(fitted, Model):
-        return model.with_params(fitted)
-    was, width = (_outputs(each, training) for each in (model, fitted))
+    found = model.refitted(fitted)
+    was, width = (_outputs(each, training) for each in (model, found))
     if width != was:
         raise ModelError(f"`fit` returned a model with {width}; the one it replaces has {was}.")
-    return fitted
+    return found
 
 
 def _outputs(model: Model, training: TrainingSet) -> str:

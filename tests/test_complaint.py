@@ -115,7 +115,8 @@ def test_null_is_no_number_to_complain_about(should):
 
 def test_complaints_and_cells_read_as_sentences():
     assert (
-        str(complaint("at_least", 7, hard=3)) == "`n` where region='EU' is 3 and should at least 7"
+        str(complaint("at_least", 7, hard=3))
+        == "`n` where region='EU' is 3 and should be at least 7"
     )
     assert str(complaint("increase", hard=3)) == "`n` where region='EU' is 3 and should increase"
     assert str(Cell("n", 0, {})) == "`n`"

@@ -180,6 +180,18 @@ def test_a_row_reference_reads_the_materialised_columns(call):
     assert list(result.gradient("n")) == [("predict", "people")]
 
 
+def test_a_cell_no_prediction_moves_cannot_be_complained_about():
+    scene = make_scene(k=4)
+    query = (
+        "SELECT region, count(*) AS people, sum(predict(a, b, c, d)) AS s "
+        "FROM people GROUP BY region"
+    )
+    result = scene.database.sql(query)
+    with pytest.raises(ComplaintError, match=r"does not depend on any prediction.*: s\."):
+        result.complain("people", row=0, should="increase")
+    assert len(result.complain("s", row=0, should="increase").rank())
+
+
 # --- probabilities without a model ----------------------------------------------------------------
 
 

@@ -27,8 +27,8 @@ COLUMNS = [
         "training_set",
     },
     {"lanczos", "relax"},
-    {"index", "inference", "stream"},
-    {"database", "result", "verification", "verify"},
+    {"connection", "index", "inference", "stream"},
+    {"bound_complaint", "database", "result", "setting", "verification"},
     {"demo", "report", "settings", "workspace"},
     {"cli", "dashboard", "terminal"},
 ]
@@ -36,7 +36,7 @@ COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms
 
 # Pairs that meet only as arrays, and libraries that are the business of a few rooms.
 STRANGERS = ({"lanczos", "relax"},)
-ROOMS_WITH_SQL = {"relax", "stream", "inference", "database", "result"}
+ROOMS_WITH_SQL = {"relax", "stream", "connection", "inference", "database", "setting"}
 HEAVY = ("jax", "duckdb", "pandas", "matplotlib", "pyarrow", "flax", "orbax", "sqlglot")
 
 

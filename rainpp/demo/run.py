@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rainpp.bound_complaint import BoundComplaint
 from rainpp.database import connect
 from rainpp.demo.digits import (
     MISTAKEN_FOR,
@@ -28,7 +29,7 @@ from rainpp.intervention import Relabel
 from rainpp.model import Model
 from rainpp.ranking import Ranking
 from rainpp.report import collect, write_report
-from rainpp.result import BoundComplaint, Result
+from rainpp.result import Result
 from rainpp.types import Progress, silent
 from rainpp.verification import verify
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from rainpp.bound_complaint import BoundComplaint
 from rainpp.demo.digits import MISTAKEN_FOR, VICTIM, Digits
 from rainpp.demo.summary import DemoSummary, DigitCount
 from rainpp.index.artifact import Index
 from rainpp.model import Model
 from rainpp.ranking import Ranking
 from rainpp.report import collect
-from rainpp.result import BoundComplaint, Result
+from rainpp.result import Result
 from rainpp.verification import Verification
 
 

@@ -155,7 +155,7 @@ class Index:
 
 def save(index: Index, path: str | Path) -> Index:
     """Write `index` to the directory `path` in one atomic step and open it from there."""
-    store.write(Path(path), index.manifest, index.arrays)
+    store.write(store.as_path(path), index.manifest, index.arrays)
     return replace(load(path, verify=False), training=index.training)
 
 
@@ -170,5 +170,6 @@ def load(path: str | Path, *, verify: bool = True) -> Index:
     ------
     ArtifactError : there is none, or it is damaged, truncated, or of another version.
     """
-    manifest, arrays = store.read(Path(path), verify=verify)
-    return Index(manifest, arrays, Path(path))
+    found = store.as_path(path)
+    manifest, arrays = store.read(found, verify=verify)
+    return Index(manifest, arrays, found)

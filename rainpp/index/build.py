@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rainpp.errors import SettingsError
+from rainpp.errors import ModelError, SettingsError
 from rainpp.index import store
 from rainpp.index.artifact import Index, save
 from rainpp.intervention import Delete, Relabel
@@ -75,8 +75,12 @@ def precompute(
     Cost: about k + 12 Hessian-vector products over the rows and one pass with k tangents. Peak
     memory: the data, k + 16 vectors of d numbers, and the projections.
     """
+    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
+    if not isinstance(seed, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(f"`seed` is {seed!r}; it must be a whole number.")
     if path is not None:
-        store.check_target(Path(path))
+        store.check_target(store.as_path(path))
     check_k(k, model.num_params)
     training = TrainingSet.checked(model, inputs, labels, ids=ids)
     kinds = kind_names(_defaults(model) if interventions is None else interventions)

@@ -71,6 +71,24 @@ def read(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], dict[str, 
     return manifest, arrays
 
 
+def as_path(path: Any) -> Path:
+    """`path` as a Path.
+
+    Raises
+    ------
+    ArtifactError : not a path, or one the file system cannot hold.
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise ArtifactError(f"`path` is {path!r}; it must be the directory of an index.")
+    try:
+        os.path.lexists(path)
+        Path(path).exists()
+    except (OSError, ValueError) as problem:
+        said = problem.strerror if isinstance(problem, OSError) else problem
+        raise ArtifactError(f"`path` cannot be used: {said}.") from None
+    return Path(path)
+
+
 def check_target(path: Path) -> None:
     """Refuse a path where an index cannot be written, or where something else lives.
 
@@ -147,13 +165,14 @@ def _replace(target: Path, content: bytes) -> None:
 
 
 def _remove_unused(path: Path, used: set[str]) -> None:
-    """Files of older writes, finished or killed. Failing to remove them harms nothing."""
-    arrays = [f for f in (path / _ARRAYS).iterdir() if f"{_ARRAYS}/{f.name}" not in used]
-    stale = [file for file in arrays if _ARRAY_FILE(file.name)]
-    stale += [file for file in path.iterdir() if _TEMPORARY(file.name)]
-    for file in stale:
-        with contextlib.suppress(OSError):
-            file.unlink()
+    """Remove files of older writes, finished or killed. Failing to remove them harms nothing."""
+    with contextlib.suppress(OSError):
+        arrays = [f for f in (path / _ARRAYS).iterdir() if f"{_ARRAYS}/{f.name}" not in used]
+        stale = [file for file in arrays if _ARRAY_FILE(file.name)]
+        stale += [file for file in path.iterdir() if _TEMPORARY(file.name)]
+        for file in stale:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _seal(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +186,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise ArtifactError(f"there is no index at `{path}`. Build one with rainpp.precompute.")
     if not file.exists():
-        raise ArtifactError(f"`{path}` has no {MANIFEST}: its writing was interrupted. {_AGAIN}")
+        why = "its writing was interrupted" if _looks_like_ours(path) else "it is not an index"
+        raise ArtifactError(f"`{path}` has no {MANIFEST}: {why}. {_AGAIN}")
     try:
         manifest = json.loads(file.read_bytes())
         schema, sealed = manifest["schema"], manifest["sha256"]

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from rainpp.bound_complaint import BoundComplaint
 from rainpp.complaint import Cell
 from rainpp.errors import ShapeError
 from rainpp.index.artifact import Index
 from rainpp.metrics import auc_r, recall_curve
 from rainpp.ranking import Ranking
 from rainpp.report.story import AnswerRow, Change, Cumulative, Example, Recall, Spectrum
-from rainpp.result import BoundComplaint, Result
+from rainpp.result import Result
 from rainpp.types import ClassValue
 from rainpp.verification import Verification
 

@@ -240,3 +240,32 @@ def test_a_model_that_cannot_be_evaluated_says_so():
 def test_what_is_not_a_flax_model_is_refused(module, variables, words):
     with pytest.raises(ModelError, match=words):
         split_flax(module, variables)
+
+
+def test_what_a_training_function_returns_stands_for_its_model():
+    """Variables, a module or bare parameters: each becomes the model that was trained."""
+    inputs = np.random.default_rng(0).normal(size=(4, 3))
+    linen_module = linen.Dense(2, param_dtype=np.float64)
+    first, second = (linen_module.init(jax.random.key(seed), inputs) for seed in (0, 1))
+    model = Model.from_flax(linen_module, first)
+    expected = Model.from_flax(linen_module, second).probabilities(inputs)
+    for fitted in (second, second["params"], Model.from_flax(linen_module, second)):
+        np.testing.assert_allclose(model.refitted(fitted).probabilities(inputs), expected)
+
+    one, two = (nnx.Linear(3, 2, rngs=nnx.Rngs(seed), param_dtype=np.float64) for seed in (0, 1))
+    model = Model.from_flax(one)
+    expected = Model.from_flax(two).probabilities(inputs)
+    for fitted in (two, nnx.state(two, nnx.Param)):
+        np.testing.assert_allclose(model.refitted(fitted).probabilities(inputs), expected)
+
+
+def test_parameters_of_another_model_are_named_by_leaf():
+    inputs = np.zeros((1, 3))
+    module = linen.Dense(2, param_dtype=np.float64)
+    model = Model.from_flax(module, module.init(jax.random.key(0), inputs))
+    with pytest.raises(ModelError, match=r"has an extra `scale`"):
+        model.refitted({**model.params, "scale": np.ones(2)})
+    with pytest.raises(ModelError, match=r"`kernel` of shape \(4, 2\); this model's is \(3, 2\)"):
+        model.refitted({**model.params, "kernel": np.ones((4, 2))})
+    with pytest.raises(ModelError, match="returned None"):
+        model.refitted(None)

@@ -1,0 +1,68 @@
+"""A query with the predictions it ran against: enough to run it again with another model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import duckdb
+
+from rainpp.connection import exclusive
+from rainpp.errors import DataError
+from rainpp.inference import InferenceTable, RegisteredModel, table_content
+from rainpp.model import Model
+from rainpp.relax.answer import Answer, evaluate
+from rainpp.relax.catalog import TableEntry
+from rainpp.relax.plan import Plan, Slot
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a query ran against; enough to run it again with a retrained model."""
+
+    connection: duckdb.DuckDBPyConnection
+    plan: Plan
+    mode: str
+    tables: Mapping[Slot, InferenceTable]
+    models: Mapping[str, RegisteredModel]
+
+    def evaluate(self) -> Answer:
+        """Run the query with the predictions of `tables`."""
+        predictions = {slot: table.predictions for slot, table in self.tables.items()}
+        with exclusive(self.connection):
+            return evaluate(self.plan, self.connection, predictions, mode=self.mode)
+
+    def check_unchanged(self) -> None:
+        """Refuse to compare with an answer whose rows are no longer there as they were.
+
+        Raises
+        ------
+        DataError : a table the models read has changed since the query ran.
+        """
+        sources = {source.table: source for source in self.plan.query.sources}
+        with exclusive(self.connection):
+            for slot, table in self.tables.items():
+                source = sources[slot.table]
+                entry = TableEntry(source.table, source.qualified, source.columns)
+                if table.content != table_content(
+                    self.connection, entry, table.predictions.arguments
+                ):
+                    raise DataError(
+                        f"table `{slot.table}` has changed since the query ran; ask again and "
+                        "complain about the new answer."
+                    )
+
+    def with_model(self, name: str, model: Model) -> Setting:
+        """The same query over the same rows, predicted by another model."""
+        tables = {
+            slot: _repredict(table, model) if slot.model == name else table
+            for slot, table in self.tables.items()
+        }
+        return replace(self, tables=tables)
+
+
+def _repredict(table: InferenceTable, model: Model) -> InferenceTable:
+    if table.inputs is None:  # an empty table: bare probabilities cannot be ranked or retrained
+        return table
+    predictions = replace(table.predictions, probabilities=model.probabilities(table.inputs))
+    return InferenceTable(predictions, table.content, table.inputs)
