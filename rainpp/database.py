@@ -42,7 +42,7 @@ from rainpp.relax.plan import Slot, make_plan
 from rainpp.result import Result
 from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
-from rainpp.types import ClassValue, PredictionTable, PyTree
+from rainpp.types import ClassValue, PredictionTable, Progress, PyTree, silent
 
 _MEMORY = ":memory:"
 
@@ -199,7 +199,9 @@ class Database:
         self._models[name.lower()] = RegisteredModel(name, known)
         self._tables[_key(name, entry)] = [InferenceTable(predictions, content, columns=columns)]
 
-    def materialize(self, name: str, *, table: str, args: Sequence[str]) -> None:
+    def materialize(
+        self, name: str, *, table: str, args: Sequence[str], progress: Progress = silent
+    ) -> None:
         """Predict a table now and keep the projections, so that complaints need no model.
 
         They are stored in the index (on disk if it has a path); materialising an unchanged table
@@ -213,9 +215,9 @@ class Database:
         ArtifactError : the index cannot be written, or its directory holds another one by now.
         """
         with exclusive(self.connection):
-            self._materialize(name, table, args)
+            self._materialize(name, table, args, progress)
 
-    def _materialize(self, name: str, table: str, args: Sequence[str]) -> None:
+    def _materialize(self, name: str, table: str, args: Sequence[str], progress: Progress) -> None:
         registered = self._find(name)
         if registered.model is None or registered.index is None:
             raise ModelError(
@@ -229,7 +231,7 @@ class Database:
         label = _label(name, entry, arguments)
         stored = _stored_projections(registered.index, label, found)
         if stored is None:
-            registered = self._store(registered, label, found)
+            registered = self._store(registered, label, found, progress)
             assert registered.index is not None  # `_store` gives it one
             stored = registered.index.arrays[f"{label}-projections"]
         self._tables[_key(name, entry)] = [replace(found, projections=stored)]
@@ -360,13 +362,14 @@ class Database:
         return found
 
     def _store(
-        self, registered: RegisteredModel, label: str, found: InferenceTable
+        self, registered: RegisteredModel, label: str, found: InferenceTable, progress: Progress
     ) -> RegisteredModel:
         model, index = registered.model, registered.index
         assert model is not None  # checked by `materialize`
         assert index is not None
         index = _latest(index)
-        _, projections = project_inference(model, found.inputs, jnp.asarray(index.eigenvectors))
+        vectors = jnp.asarray(index.eigenvectors)
+        _, projections = project_inference(model, found.inputs, vectors, progress=progress)
         entry = {"table": found.predictions.table, "inputs": fingerprint(found.inputs)}
         notes = {"inference": {**index.manifest["inference"], label: entry}}
         arrays = {

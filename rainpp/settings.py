@@ -159,12 +159,16 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a command can be told by rainpp.toml or by flags."""
+    """Everything a command can be told by rainpp.toml or by flags.
+
+    `file` is the settings file that was read, None without one; modules beside it can be imported.
+    """
 
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     index: IndexSettings = IndexSettings()
     database: DatabaseSettings = DatabaseSettings()
+    file: Path | None = None
 
     def override(self, section: str, **flags: Any) -> Settings:
         """These settings with the flags that were given (not None) in place of the file's.
@@ -186,9 +190,10 @@ class Settings:
         """
         value = getattr(getattr(self, section), key)
         if value is None:
+            nowhere = "" if self.file else f" (there is no {DEFAULT_FILE} in this folder)"
             raise SettingsError(
                 f"`[{section}] {key}` is missing: write {_RULES[section][key].allowed} in "
-                f"{DEFAULT_FILE}, or give it as a flag (see --help)."
+                f"{DEFAULT_FILE}{nowhere}, or give it as a flag (see --help)."
             )
         return value
 
@@ -240,16 +245,18 @@ def _settings(content: Mapping[str, Any], path: Path) -> Settings:
         name: _section(getattr(blank, name), name, section, path.parent, f"`{path}`")
         for name, section in content.items()
     }
-    return replace(blank, **sections)
+    return replace(blank, file=path, **sections)
 
 
 def _section(base: Any, name: str, content: Mapping[str, Any], folder: Path, source: str) -> Any:
     rules, values = _RULES[name], {}
     for key, value in content.items():
         if key not in rules:
+            homes = [f"[{other}]" for other, keys in _RULES.items() if key in keys]
+            hint = f" It belongs under {' or '.join(homes)}." if homes else ""
             raise SettingsError(
                 f"`[{name}] {key}` in {source} is not a setting; [{name}] may have "
-                f"{', '.join(rules)}."
+                f"{', '.join(rules)}.{hint}"
             )
         values[key] = rules[key].read(value, folder)
         if values[key] is None:

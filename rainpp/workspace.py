@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rainpp.adapters.import_path import load_function
 from rainpp.adapters.training_file import Columns, TrainingRows, read_training
 from rainpp.database import Database, connect
@@ -29,7 +31,7 @@ def open_model(settings: Settings) -> Model:
     """
     reference = settings.require("model", "factory")
     path = settings.require_existing("model", "checkpoint")
-    factory = load_function(reference, key="[model] factory", arguments=("checkpoint_path",))
+    factory = _load(settings, reference, "[model] factory", ("checkpoint_path",))
     try:
         model = factory(path.absolute())
     except RainError:
@@ -86,7 +88,7 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
         progress=progress,
     )
     if settings.database.path is not None:
-        _register(settings, model, index).close()
+        _register(settings, model, index, progress=progress).close()
         index = load(path, verify=False)
     return index
 
@@ -122,7 +124,12 @@ def _rehearse(settings: Settings, model: Model, rows: TrainingRows) -> None:
 
 
 def _register(
-    settings: Settings, model: Model, index: Index, rows: TrainingRows | None = None
+    settings: Settings,
+    model: Model,
+    index: Index,
+    rows: TrainingRows | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Database:
     name, chosen = settings.model.name, settings.database
     database = connect(settings.require_existing("database", "path"))
@@ -136,7 +143,7 @@ def _register(
             data=(rows.inputs, rows.labels) if rows else None,
         )
         if chosen.table is not None and chosen.args is not None:
-            database.materialize(name, table=chosen.table, args=chosen.args)
+            database.materialize(name, table=chosen.table, args=chosen.args, progress=progress)
     except BaseException:
         database.close()
         raise
@@ -147,6 +154,9 @@ def _encode(settings: Settings) -> Encode | None:
     if settings.database.encode is None:
         return None
     arguments = settings.database.args or ("column",)
-    return load_function(
-        settings.database.encode, key="[database] encode", arguments=tuple(arguments)
-    )
+    return _load(settings, settings.database.encode, "[database] encode", tuple(arguments))
+
+
+def _load(settings: Settings, reference: str, key: str, arguments: tuple[str, ...]) -> Any:
+    folder = settings.file.parent if settings.file else None
+    return load_function(reference, key=key, arguments=arguments, folder=folder)

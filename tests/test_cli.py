@@ -474,3 +474,10 @@ def test_json_has_only_json_values(capsys):
     terminal.show_json({"a": np.float32("nan"), "b": np.arange(2), "c": Path("x"), 3: (True, None)})
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"a": None, "b": [0, 1], "c": "x", "3": [True, None]}
+
+
+def test_modules_beside_the_settings_file_are_found_from_anywhere(indexed, tmp_path):
+    settings = ["--config", str(indexed / "rainpp.toml")]
+    found = call(*COMPLAIN, *settings, "--json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert len(json.loads(found.stdout)["ranking"]) == 20

@@ -58,7 +58,9 @@ def test_every_key(file, tmp_path):
 
 
 def test_every_field_has_a_rule_and_the_docstring_is_an_example(file):
-    for section in fields(Settings):
+    sections = [item for item in fields(Settings) if item.name != "file"]
+    assert [section.name for section in sections] == list(module._RULES)
+    for section in sections:
         known = [item.name for item in fields(getattr(Settings(), section.name))]
         assert list(module._RULES[section.name]) == known
     assert module.__doc__ is not None
@@ -118,3 +120,10 @@ def test_what_a_command_needs(file, tmp_path):
     assert found.require_existing("database", "path") == tmp_path / "shop.duckdb"
     with pytest.raises(SettingsError, match=r"`\[model\] factory` is missing: write a string like"):
         Settings().require("model", "factory")
+
+
+def test_a_key_in_the_wrong_section_is_told_its_own(tmp_path):
+    path = tmp_path / "rainpp.toml"
+    path.write_text('[model]\nclasses = ["no", "yes"]\n')
+    with pytest.raises(SettingsError, match=r"belongs under \[database\]"):
+        read_settings(path)

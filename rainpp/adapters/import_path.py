@@ -12,20 +12,25 @@ from typing import Any
 from rainpp.errors import SettingsError
 
 
-def load_function(reference: str, *, key: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
-    """The function that "package.module:function" names; the current folder is importable.
+def load_function(
+    reference: str, *, key: str, arguments: tuple[str, ...], folder: Path | None = None
+) -> Callable[..., Any]:
+    """The function that "package.module:function" names.
+
+    Modules of `folder` and of the current folder can be imported, in that order.
 
     Parameters
     ----------
     key : the setting it came from, for messages.
     arguments : what it will be called with, in order.
+    folder : of the settings file that names the function.
 
     Raises
     ------
     SettingsError : no such module, it fails to import, no such function, or other arguments.
     """
     module_name, _, name = reference.partition(":")
-    module = _import_module(module_name, key)
+    module = _import_module(module_name, key, [folder or Path.cwd(), Path.cwd()])
     function = getattr(module, name, None)
     if not callable(function):
         raise SettingsError(
@@ -43,18 +48,18 @@ def load_function(reference: str, *, key: str, arguments: tuple[str, ...]) -> Ca
     return function
 
 
-def _import_module(name: str, key: str) -> Any:
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-        importlib.invalidate_caches()
+def _import_module(name: str, key: str, folders: list[Path]) -> Any:
+    for folder in reversed(folders):
+        if str(folder.absolute()) not in sys.path:
+            sys.path.insert(0, str(folder.absolute()))
+            importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as problem:
         if problem.name and f"{name}.".startswith(f"{problem.name}."):
             raise SettingsError(
                 f"`{key}` names the module `{name}`, but `{problem.name}` is neither in the "
-                f"current folder ({folder}) nor installed."
+                f"folder {folders[0]} nor in the current folder ({Path.cwd()}) nor installed."
             ) from problem
         raise SettingsError(_broken(name, key, problem)) from problem
     except Exception as problem:

@@ -112,7 +112,12 @@ def _project_batch(
 
 
 def project_inference(
-    model: Model, inputs: PyTree, vectors: jax.Array, *, batch_size: int = 512
+    model: Model,
+    inputs: PyTree,
+    vectors: jax.Array,
+    *,
+    batch_size: int = 512,
+    progress: Any = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (V, R) of inference rows and their derivatives along each vector (V, R, k)."""
     num_rows = check_inputs(inputs)
@@ -124,6 +129,7 @@ def project_inference(
         part = kernel(model.theta, vectors, rows)
         values.append(np.asarray(part[0])[:count])
         tangents.append(np.asarray(part[1])[:count])
+        progress("inference projections", where.stop, num_rows)
     return np.concatenate(values), np.concatenate(tangents)
 
 

@@ -46,7 +46,7 @@ def test_the_current_folder_is_importable():
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ("shop_y:one", "names the module `shop_y`, but `shop_y` is neither in the current folder"),
+        ("shop_y:one", "names the module `shop_y`, but `shop_y` is neither in the folder"),
         ("shop_x.modles:one", "`shop_x.modles` is neither"),
         ("shop_x.broken:one", "`shop_x.broken`, which fails: ZeroDivisionError: division by zero"),
         ("shop_x.needy:one", "which fails: ModuleNotFoundError: No module named 'not_installed"),
