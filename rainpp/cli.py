@@ -289,10 +289,12 @@ def _about(index: Index) -> dict[str, Any]:
 
 
 def _spectrum(index: Index) -> dict[str, Any]:
-    values = index.eigenvalues
     return {
-        "largest_eigenvalue": values[0],
-        "smallest_eigenvalue": values[-1],
+        "k_rule": index.manifest["k_rule"],
+        "eigenvalues": " ".join(f"{value:.3g}" for value in index.eigenvalues),
+        "ratios": " ".join(
+            f"{value:.2f}" for value in index.eigenvalues[1:] / index.eigenvalues[:-1]
+        ),
         "model_fingerprint": index.manifest["model_fingerprint"],
         "data_fingerprint": index.manifest["data_fingerprint"],
         "written_by": f"rainpp {index.manifest['rainpp']}",

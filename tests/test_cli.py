@@ -217,6 +217,9 @@ def test_inspect():
     assert "at_optimum\tyes" in result.stdout
     inspected = json.loads(run("inspect", "shop.rain", "--json").stdout)
     assert len(inspected["eigenvalues"]) == 4
+    pairs = dict(line.split("\t") for line in result.stdout.splitlines())
+    shown = [float(value) for value in pairs["eigenvalues"].split()]
+    assert shown == pytest.approx(inspected["eigenvalues"], rel=1e-2)
     assert inspected["manifest"]["num_train"] == 80
 
 
