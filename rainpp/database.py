@@ -15,7 +15,15 @@ from sqlglot import exp
 
 from rainpp.bound_complaint import BoundComplaint, rank_together
 from rainpp.connection import check_open, exclusive
-from rainpp.errors import ArtifactError, DataError, ModelError, QueryError, RainError, SettingsError
+from rainpp.errors import (
+    ArtifactError,
+    DataError,
+    ModelError,
+    QueryError,
+    RainError,
+    SettingsError,
+    one_line,
+)
 from rainpp.fingerprint import fingerprint
 from rainpp.index.artifact import Index, load
 from rainpp.index.store import MANIFEST
@@ -101,7 +109,7 @@ def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         # The same process holds it open for writing: DuckDB allows only the same mode again.
         return duckdb.connect(str(path), read_only=not read_only)
     except duckdb.Error as problem:
-        first = " ".join(str(problem).split())
+        first = one_line(problem)
         if "lock" in first:
             first += " End that process, or open a copy of the file."
         raise DataError(f"cannot open `{path}` as a DuckDB database: {first}") from None
@@ -259,11 +267,7 @@ class Database:
     def _ask(self, query: str, mode: str) -> Result:
         functions = {item.name: item.classes for item in self._models.values()}
         plan = make_plan(query, self.connection, functions)
-        entries = {
-            source.table: TableEntry(source.table, source.qualified, source.columns)
-            for source in plan.query.sources
-        }
-        tables = {slot: self._inference_table(slot, entries[slot.table]) for slot in plan.slots}
+        tables = {slot: self._inference_table(slot, plan.entry(slot)) for slot in plan.slots}
         models = {item.name: item for item in self._models.values()}
         setting = Setting(self.connection, plan, mode, tables, models)
         return Result(setting, setting.evaluate())

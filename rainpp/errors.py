@@ -78,3 +78,13 @@ class RainWarning(UserWarning):
 
 class NotAtOptimumWarning(RainWarning):
     """The gradient of the training objective is not small; influence assumes it is zero."""
+
+
+def one_line(problem: BaseException) -> str:
+    """What an exception says, its line breaks taken out."""
+    return " ".join(str(problem).split())
+
+
+def named(problem: BaseException) -> str:
+    """An exception as its class and what it says, in one line."""
+    return f"{type(problem).__name__}: {one_line(problem)}"

@@ -20,6 +20,7 @@ from rainpp.errors import (
     QueryError,
     ShapeError,
     UnsupportedQueryError,
+    named,
 )
 from rainpp.index.artifact import Index
 from rainpp.model import Model, check_inputs
@@ -358,9 +359,8 @@ def _encoded(encode: Encode, columns: Mapping[str, np.ndarray]) -> PyTree:
     try:
         inputs = encode(*columns.values())
     except Exception as problem:
-        said = " ".join(str(problem).split())
         raise ModelError(
-            f"`encode` fails on the columns {', '.join(columns)}: {type(problem).__name__}: {said}"
+            f"`encode` fails on the columns {', '.join(columns)}: {named(problem)}"
         ) from problem
     if inputs is None:
         raise ModelError("`encode` returned None; it must return the model's inputs.")

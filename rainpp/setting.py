@@ -12,7 +12,6 @@ from rainpp.errors import DataError
 from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
 from rainpp.relax.answer import Answer, evaluate
-from rainpp.relax.catalog import TableEntry
 from rainpp.relax.plan import Plan, Slot
 
 
@@ -39,14 +38,10 @@ class Setting:
         ------
         DataError : a table the models read has changed since the query ran.
         """
-        sources = {source.table: source for source in self.plan.query.sources}
         with exclusive(self.connection):
             for slot, table in self.tables.items():
-                source = sources[slot.table]
-                entry = TableEntry(source.table, source.qualified, source.columns)
-                if table.content != table_content(
-                    self.connection, entry, table.predictions.arguments
-                ):
+                entry, arguments = self.plan.entry(slot), table.predictions.arguments
+                if table.content != table_content(self.connection, entry, arguments):
                     raise DataError(
                         f"table `{slot.table}` has changed since the query ran; ask again and "
                         "complain about the new answer."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rainpp.errors import RainError
+from rainpp.errors import RainError, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -201,7 +201,7 @@ def reporting(*, debug: bool) -> Generator[None]:
 
 
 def _one_line(problem: Exception) -> str:
-    text = " ".join(str(problem).split())
+    text = one_line(problem)
     if len(text) > _LONGEST_LINE:
         text = f"{text[: _LONGEST_LINE // 2]} ... {text[-_LONGEST_LINE // 2 :]}"
     if isinstance(problem, RainError):

@@ -12,10 +12,12 @@ import pandas as pd
 
 from rainpp.bound_complaint import BoundComplaint, RetrainableBacking
 from rainpp.complaint import Complaint
-from rainpp.errors import DataError, ModelError, RainError, SettingsError
+from rainpp.errors import DataError, ModelError, RainError, SettingsError, named
 from rainpp.intervention import Intervention
 from rainpp.model import Model
 from rainpp.ranking import Ranking
+from rainpp.relax.answer import Answer
+from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
@@ -117,15 +119,16 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
     backing = ranking.backing
     if not isinstance(backing, RetrainableBacking):
         raise RainError("`verify` needs a ranking made from complaints on a database.")
-    for bound in backing.complaints:
-        _check_unchanged(bound)
+    settings = list(dict.fromkeys(bound.result.setting for bound in backing.complaints))
+    _check_unchanged(backing.complaints, settings)
     positions = ranking.positions(top)
     changes = _predicted_changes(ranking, backing, positions)
-    applied = ranking.best(top)
+    applied = [ranking.interventions[int(position)] for position in positions]
     repaired = apply_interventions(backing.training, applied)
     model = _retrain(fit, repaired, backing.model)
+    after = _answers(settings, backing.registered.name, model)
     outcomes = [
-        _outcome(bound, change, model)
+        _outcome(bound, change, after[bound.result.setting])
         for bound, change in zip(backing.complaints, changes, strict=True)
     ]
     return Verification(tuple(outcomes), tuple(applied), model)
@@ -180,16 +183,28 @@ def _check_options(fit: Any, top: Any) -> None:
         )
 
 
-def _check_unchanged(bound: BoundComplaint) -> None:
+def _answers(
+    settings: Sequence[Setting], name: str = "", model: Model | None = None
+) -> dict[Setting, Answer]:
+    """The answer of each query once, however many complaints are about it; by `model` if given."""
+    asked = {s: s.with_model(name, model) if model is not None else s for s in settings}
+    return {setting: again.evaluate() for setting, again in asked.items()}
+
+
+def _check_unchanged(complaints: Sequence[BoundComplaint], settings: Sequence[Setting]) -> None:
     """Refuse to compare a retrained answer with one the database no longer gives."""
-    setting, complaint = bound.result.setting, bound.complaint
-    setting.check_unchanged()
-    hard, _ = setting.evaluate().at(complaint.cell.key, complaint.cell.column)
-    if not np.isclose(hard, complaint.hard, rtol=1e-9):
-        raise DataError(
-            f"the database has changed since the complaint: {complaint.cell} was "
-            f"{complaint.hard:g} and is {hard:g} now. Ask again and complain about the new answer."
-        )
+    for setting in settings:
+        setting.check_unchanged()
+    answers = _answers(settings)
+    for bound in complaints:
+        complaint = bound.complaint
+        hard, _ = answers[bound.result.setting].at(complaint.cell.key, complaint.cell.column)
+        if not np.isclose(hard, complaint.hard, rtol=1e-9):
+            raise DataError(
+                f"the database has changed since the complaint: {complaint.cell} was "
+                f"{complaint.hard:g} and is {hard:g} now. Ask again and complain about the new "
+                "answer."
+            )
 
 
 def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
@@ -205,8 +220,7 @@ def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
     except RainError:
         raise
     except Exception as problem:
-        said = " ".join(str(problem).split())
-        raise ModelError(f"`fit` fails: {type(problem).__name__}: {said}") from problem
+        raise ModelError(f"`fit` fails: {named(problem)}") from problem
     found = model.refitted(fitted)
     was, width = (_outputs(each, training) for each in (model, found))
     if width != was:
@@ -219,10 +233,9 @@ def _outputs(model: Model, training: TrainingSet) -> str:
     return f"{model.criterion.num_classes(width)} {model.task} outputs"
 
 
-def _outcome(bound: Any, change: float, model: Model) -> Outcome:
+def _outcome(bound: BoundComplaint, change: float, after: Answer) -> Outcome:
     complaint = bound.complaint
-    setting = bound.result.setting.with_model(bound.registered.name, model)
-    hard, relaxed = setting.evaluate().at(complaint.cell.key, complaint.cell.column)
+    hard, relaxed = after.at(complaint.cell.key, complaint.cell.column)
     return Outcome(
         complaint=complaint,
         before=complaint.hard,

@@ -7,7 +7,7 @@ from typing import Any
 from rainpp.adapters.import_path import load_function
 from rainpp.adapters.training_file import Columns, TrainingRows, read_training
 from rainpp.database import Database, connect
-from rainpp.errors import RainError, SettingsError
+from rainpp.errors import RainError, SettingsError, named
 from rainpp.index.artifact import Index, load
 from rainpp.index.build import precompute
 from rainpp.inference import Encode, resolve_columns, resolve_table
@@ -37,10 +37,7 @@ def open_model(settings: Settings) -> Model:
     except RainError:
         raise
     except Exception as problem:
-        said = " ".join(str(problem).split())
-        raise SettingsError(
-            f"`[model] factory` {reference!r} fails: {type(problem).__name__}: {said}"
-        ) from problem
+        raise SettingsError(f"`[model] factory` {reference!r} fails: {named(problem)}") from problem
     if not isinstance(model, Model):
         raise SettingsError(
             f"`[model] factory` {reference!r} returned a {type(model).__name__}; it must return a "

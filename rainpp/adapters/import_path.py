@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rainpp.errors import SettingsError
+from rainpp.errors import SettingsError, named
 
 
 def load_function(
@@ -67,5 +67,4 @@ def _import_module(name: str, key: str, folders: list[Path]) -> Any:
 
 
 def _broken(name: str, key: str, problem: Exception) -> str:
-    said = " ".join(str(problem).split())
-    return f"`{key}` names the module `{name}`, which fails: {type(problem).__name__}: {said}"
+    return f"`{key}` names the module `{name}`, which fails: {named(problem)}"

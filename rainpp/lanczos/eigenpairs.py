@@ -77,9 +77,11 @@ def find_eigenpairs(
     limit = min(dimension, _most_products(k, num_classes))
     while krylov.size < limit:
         krylov.step()
-        chosen = _ready(krylov, k, num_classes)
-        progress("eigenpairs", krylov.size, limit, _note(krylov))
-        if chosen is not None:
+        values, residuals, _ = krylov.ritz()
+        converged = _converged_prefix(values, residuals, krylov.dtype)
+        note = f"{converged} converged, largest {values[0]:.3g}"
+        progress("eigenpairs", krylov.size, limit, note)
+        if _ready(krylov, values[:converged], k, num_classes):
             break
     return _collect(krylov, k, num_classes)
 
@@ -131,17 +133,13 @@ def _most_products(k: int | str, num_classes: int) -> int:
     return 40 + 10 * num_classes if k == "auto" else 100 + 20 * int(k)
 
 
-def _ready(krylov: Krylov, k: int | str, num_classes: int) -> int | None:
-    """k once every pair that matters has converged, else None."""
-    values, residuals, _ = krylov.ritz()
-    converged = _converged_prefix(values, residuals, krylov.dtype)
+def _ready(krylov: Krylov, converged: np.ndarray, k: int | str, num_classes: int) -> bool:
+    """Whether every pair that matters is among the converged ones."""
     if k == "auto":
-        wanted = choose_k(values[:converged], num_classes, complete=krylov.exhausted)
+        wanted = choose_k(converged, num_classes, complete=krylov.exhausted)
     else:
-        wanted = int(k) if converged >= int(k) else None
-    if wanted is not None and krylov.may_hide_above(float(values[wanted - 1])):
-        return None
-    return wanted
+        wanted = int(k) if converged.size >= int(k) else None
+    return wanted is not None and not krylov.may_hide_above(float(converged[wanted - 1]))
 
 
 def _converged_prefix(values: np.ndarray, residuals: np.ndarray, dtype: np.dtype) -> int:
@@ -149,13 +147,6 @@ def _converged_prefix(values: np.ndarray, residuals: np.ndarray, dtype: np.dtype
     rounding = 100 * np.finfo(dtype).eps * np.abs(values).max()
     good = (values > rounding) & (residuals <= _TOLERANCE * np.abs(values))
     return int(good.size if good.all() else np.argmin(good))
-
-
-def _note(krylov: Krylov) -> str:
-    values, residuals, _ = krylov.ritz()
-    return (
-        f"{_converged_prefix(values, residuals, krylov.dtype)} converged, largest {values[0]:.3g}"
-    )
 
 
 def _collect(krylov: Krylov, k: int | str, num_classes: int) -> Eigenpairs:

@@ -10,6 +10,7 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.capture import SideSpec
+from rainpp.relax.catalog import TableEntry
 from rainpp.relax.events import leaves
 from rainpp.relax.hard import HardQuery
 from rainpp.relax.lower import lower
@@ -43,10 +44,14 @@ class Plan:
         """The distinct predictions the query needs, in order of appearance."""
         return self.query.slots
 
+    def entry(self, slot: Slot) -> TableEntry:
+        """The slot's table, under a quoted name that resolves whatever the default schema is."""
+        found = {source.table: source for source in self.query.sources}[slot.table]
+        return TableEntry(found.table, found.qualified, found.columns)
+
     def sql_name(self, slot: Slot) -> str:
         """A quoted name of the slot's table that resolves whatever the default schema is."""
-        found = {source.table: source.qualified for source in self.query.sources}
-        return found[slot.table]
+        return self.entry(slot).qualified
 
     def relaxed(self, con: duckdb.DuckDBPyConnection, *, exact: bool) -> tuple[Relaxation, Layout]:
         """Measures and layout under exact semantics or Rain's rules; made once."""
