@@ -1,0 +1,1 @@
+"""Queries beyond one flat SELECT block: every operator in DuckDB, every uncertainty as an event."""
