@@ -10,10 +10,15 @@ from functools import lru_cache
 
 import duckdb
 from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.tokenizer_core import TokenType
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.query import hole_name
 
+_DEFAULT = "SELECT current_database(), current_schema()"
+_TABLES = "SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE NOT internal"
+_VIEWS = "SELECT database_name, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal"
 _COPY_FIRST = "Make it a table first: CREATE TABLE name AS SELECT ..."
 
 
@@ -72,17 +77,10 @@ def find_table(con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str) -> 
     QueryError : nothing of that name exists; the message lists the tables there are.
     UnsupportedQueryError : it is a view, a file or a registered object, which have no row ids.
     """
-    catalog, schema, name = table.catalog, table.db, table.name
-    tables = rows(
-        con,
-        "SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE NOT internal",
-    )
-    database, default = rows(con, "SELECT current_database(), current_schema()")[0]
-    matches = [
-        entry
-        for entry in tables
-        if _same(entry[2], name) and _lies_in(entry, catalog, schema, (database, default))
-    ]
+    name = table.name
+    database, default = rows(con, _DEFAULT)[0]
+    tables = rows(con, _TABLES)
+    matches = _matching(tables, table, (database, default))
     if not matches:
         _refuse_missing(con, name, shown, [str(entry[2]) for entry in tables])
     found = min(matches, key=lambda entry: entry[0] != "temp")
@@ -96,12 +94,52 @@ def find_table(con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str) -> 
     return TableEntry(display, qualified, _columns(con, qualified))
 
 
+def find_view(con: duckdb.DuckDBPyConnection, table: exp.Table) -> str | None:
+    """The SELECT that the view named by `table` stands for; None when it names no view.
+
+    A list of column names in the view's definition becomes one around its SELECT. A temporary table
+    hides a view of the same name, as in DuckDB.
+    """
+    default = rows(con, _DEFAULT)[0]
+    views = _matching(rows(con, _VIEWS), table, default)
+    if not views:
+        return None
+    found = min(views, key=lambda entry: entry[0] != "temp")
+    hiding = _matching(rows(con, _TABLES), table, default)
+    if found[0] != "temp" and any(entry[0] == "temp" for entry in hiding):
+        return None
+    return _view_body(str(found[3]))
+
+
+def _view_body(sql: str) -> str:
+    """The SELECT of a CREATE VIEW statement as DuckDB writes it down, in DuckDB's own words."""
+    tokens = DuckDB().tokenize(sql)
+    kinds = [token.token_type for token in tokens]
+    start = kinds.index(TokenType.ALIAS)
+    text = sql[tokens[start].end + 1 :].strip().rstrip(";")
+    if kinds[start - 1] != TokenType.R_PAREN:
+        return text
+    opening = tokens[kinds.index(TokenType.L_PAREN)].start
+    return f"SELECT * FROM ({text}) AS named{sql[opening : tokens[start].start].strip()}"
+
+
+def _matching(
+    entries: list[tuple[object, ...]], table: exp.Table, default: tuple[object, ...]
+) -> list[tuple[object, ...]]:
+    """The (database, schema, name, ...) entries that `table` may mean."""
+    return [
+        entry
+        for entry in entries
+        if _same(entry[2], table.name) and _lies_in(entry, table.catalog, table.db, default)
+    ]
+
+
 def _same(left: object, right: object) -> bool:
     return str(left).lower() == str(right).lower()
 
 
 def _lies_in(
-    entry: tuple[object, ...], catalog: str, schema: str, default: tuple[object, object]
+    entry: tuple[object, ...], catalog: str, schema: str, default: tuple[object, ...]
 ) -> bool:
     database, inside = entry[0], entry[1]
     if catalog:
