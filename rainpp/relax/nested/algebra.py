@@ -120,6 +120,25 @@ class Algebra(Protocol):
         """
         ...
 
+    def leading(self, ids: Index, skip: int, take: int | None) -> Index:
+        """Events "row i is there and between skip and skip + take rows before it are": LIMIT.
+
+        Rows come in the order of the answer.
+
+        Raises
+        ------
+        Intractable : this algebra cannot count rows that far.
+        """
+        ...
+
+    def hard(self, ids: Index) -> NDArray[np.bool_]:
+        """(n,) whether each event holds in the world of the likeliest classes."""
+        ...
+
+    def certain(self, ids: Index) -> NDArray[np.bool_]:
+        """(n,) whether each event is known to hold in every world, whatever is predicted."""
+        ...
+
     def probability(self, ids: Index) -> Array:
         """(n,) probabilities under the predictions.
 
@@ -134,8 +153,8 @@ class Algebra(Protocol):
         ...
 
     def error(self, numerator: tuple[Index, Array], denominator: Index | None) -> float:
-        """Half width of a 95 % interval of Σ aᵢ P(eᵢ), or of that over P(denominator); 0 if exact.
+        """Half width of a 95 % interval of Σ aᵢ P(eᵢ), or of that over Σ P(denominator).
 
-        `denominator` lists disjoint events whose probabilities are summed.
+        Zero if probabilities are exact. `denominator` lists events that exclude one another.
         """
         ...
