@@ -8,6 +8,7 @@ are rendered as they were written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, cast
@@ -15,10 +16,17 @@ from typing import Any, cast
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.errors import ParseError, TokenError
+from sqlglot.errors import ErrorLevel, ParseError, TokenError
+from sqlglot.tokenizer_core import Token, TokenType
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 
+_LOOKING = re.compile("DESC|DESCRIBE|EXPLAIN|SHOW|SUMMARIZE")
+_CHANGING = re.compile(
+    "ALTER|ANALYZE|ATTACH|BEGIN|CALL|CHECKPOINT|COMMENT|COMMIT|COPY|CREATE|DEALLOCATE|DELETE|DETACH"
+    "|DROP|EXECUTE|EXPORT|FORCE|IMPORT|INSERT|INSTALL|LOAD|MERGE|PRAGMA|PREPARE|REINDEX|REPLACE"
+    "|RESET|ROLLBACK|SET|START|TRUNCATE|UPDATE|USE|VACUUM"
+)
 _FUNCTION_TABLES = ("FUNCTIONS", "FUNCTION_PARSERS", "NO_PAREN_FUNCTION_PARSERS")
 
 
@@ -46,7 +54,9 @@ def render(node: exp.Expr, dialect: Dialect) -> str:
 
 def spelling(node: exp.Expr, sql: str, dialect: Dialect) -> str:
     """The part of `sql` that `node` was parsed from, or its rendering if that cannot be found."""
-    rendered = render(node, dialect)
+    rendered = node.sql(
+        dialect=dialect, normalize_functions=False, unsupported_level=ErrorLevel.IGNORE
+    )
     wanted = [token.text.upper() for token in dialect.tokenize(rendered)]
     tokens = dialect.tokenize(sql)
     texts = [token.text.upper() for token in tokens]
@@ -64,16 +74,18 @@ def parse_select(sql: str, dialect: Dialect) -> exp.Select:
     QueryError : `sql` is empty or does not parse; the message underlines the place.
     UnsupportedQueryError : several statements, or a statement that is not a SELECT.
     """
-    statements = [tree for tree in _parse(sql, dialect) if tree is not None]
-    if not statements:
+    written = _statements(sql, dialect)
+    if not written:
         raise QueryError("the query is empty; write one SELECT statement.")
-    if len(statements) > 1:
+    if len(written) > 1:
         raise UnsupportedQueryError(
-            spelling(statements[1], sql, dialect),
-            why=f"there are {len(statements)} statements",
+            written[1],
+            why=f"there are {len(written)} statements",
             instead="Send one SELECT statement at a time",
         )
-    tree = statements[0]
+    _check_reads(written[0])
+    tree = _parse(sql, dialect)
+    _check_no_writes(tree, sql, dialect)
     if isinstance(tree, exp.Select):
         return tree
     if isinstance(tree, exp.SetOperation):
@@ -83,27 +95,85 @@ def parse_select(sql: str, dialect: Dialect) -> exp.Select:
     raise UnsupportedQueryError(spelling(tree, sql, dialect), why=why, instead=instead)
 
 
-def _parse(sql: str, dialect: Dialect) -> list[exp.Expr | None]:
+def _statements(sql: str, dialect: Dialect) -> list[str]:
+    """The statements in `sql` as they are written, empty ones left out."""
+    tokens = _tokenize(sql, dialect)
+    ends = [place for place, t in enumerate(tokens) if t.token_type == TokenType.SEMICOLON]
+    bounds = zip([0, *(end + 1 for end in ends)], [*ends, len(tokens)], strict=True)
+    return [sql[tokens[a].start : tokens[b - 1].end + 1].strip() for a, b in bounds if a < b]
+
+
+def _check_reads(statement: str) -> None:
+    """Refuse what does not begin as a query, before sqlglot guesses at it."""
+    found = re.match(r"\w+", statement)
+    word = found[0].upper() if found else ""
+    if _LOOKING.fullmatch(word):
+        raise UnsupportedQueryError(
+            statement,
+            why=f"{word} is not a SELECT: it only describes",
+            instead="Send the SELECT itself",
+        )
+    if _CHANGING.fullmatch(word):
+        _refuse_write(word, statement)
+
+
+def _check_no_writes(tree: exp.Expr, sql: str, dialect: Dialect) -> None:
+    """Refuse what changes the database inside a statement that begins like a query."""
+    for node in tree.find_all(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into):
+        _refuse_write(node.key.upper(), spelling(node, sql, dialect))
+
+
+def _refuse_write(word: str, fragment: str) -> None:
+    raise UnsupportedQueryError(
+        fragment,
+        why=f"{word} is not a SELECT: it changes the database or the session",
+        instead="rainpp only reads; run it in DuckDB yourself",
+    )
+
+
+def _tokenize(sql: str, dialect: Dialect) -> list[Token]:
     try:
-        return dialect.parse(sql)
+        return dialect.tokenize(sql)
+    except TokenError as error:
+        raise QueryError(_unfinished(sql, error)) from None
+
+
+def _parse(sql: str, dialect: Dialect) -> exp.Expr:
+    try:
+        return next(tree for tree in dialect.parse(sql) if tree is not None)
     except ParseError as error:
         raise QueryError(_underlined(sql, error)) from None
-    except TokenError as error:
-        raise QueryError(f"the SQL cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _unfinished(sql: str, error: TokenError) -> str:
+    """Where a quote or a comment opens that never closes."""
+    found = re.search(r"Missing (.+) from \d+:(\d+)$", str(error.__cause__))
+    if found is not None:
+        what, place = f"{found[1]} is never closed", int(found[2])
+    elif "/*" in sql:
+        what, place = "/* is never closed", sql.rindex("/*")
+    else:
+        what, place = "a character that is not SQL", int(error.end or 0)
+    line = sql.count("\n", 0, place)
+    return _pointed(sql, what, line, place - (sql.rfind("\n", 0, place) + 1))
 
 
 def _underlined(sql: str, error: ParseError) -> str:
-    """One message: what is wrong, line and column, the line itself, carets under the place."""
     if not error.errors:
         return f"the SQL does not parse: {error}"
     first = error.errors[0]
     highlight = str(first.get("highlight") or "")
-    line = int(first.get("line") or 1)
-    text = sql.splitlines()[line - 1] if sql.splitlines() else ""
     width = max(1, len(highlight.splitlines()[0]) if highlight else 1)
     start = max(0, int(first.get("col") or 1) - width)
     what = str(first.get("description") or "syntax error").rstrip(".")
+    return _pointed(sql, what, int(first.get("line") or 1) - 1, start, width)
+
+
+def _pointed(sql: str, what: str, line: int, column: int, width: int = 1) -> str:
+    """One message: what is wrong, line and column, the line itself, carets under the place."""
+    lines = sql.splitlines()
+    text = lines[line] if line < len(lines) else ""
     return (
-        f"the SQL does not parse: {what}, line {line}, column {start + 1}\n"
-        f"  {text}\n  {' ' * start}{'^' * width}"
+        f"the SQL does not parse: {what}, line {line + 1}, column {column + 1}\n"
+        f"  {text}\n  {' ' * column}{'^' * width}"
     )

@@ -141,7 +141,7 @@ WRONG = [
     ("SELECT count(*) FROM t WHERE predict(x)::DATE = 1", "DuckDB", "DATE"),
     ("", "empty", "SELECT"),
     ("SELECT count(*) FROM t WHERE (predict(x) = 1", "line 1", "^"),
-    ("SELECT 'oops FROM t", "cannot be read", "SQL"),
+    ("SELECT 'oops FROM t", "' is never closed", "line 1, column 8"),
 ]
 
 
