@@ -1,0 +1,136 @@
+"""One generated query against its possible worlds: the same rows, cells, existence and slopes?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.relax.answer import Answer
+from tests.relax.corpus_schema import MODELS, Data
+from tests.relax.enumeration import Enumeration, Oracle, centred
+from tests.relax.generator import Generated, slots
+from tests.relax.worlds import evaluated
+
+TOLERANCE = 1e-9
+SLOPE_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one query: "exact", "approximate", "refused", "wrong" or "crash"."""
+
+    status: str
+    detail: str = ""
+    method: str = ""
+
+
+def judge(con: duckdb.DuckDBPyConnection, oracle: Oracle, data: Data, query: Generated) -> Verdict:
+    """Relax the query and compare everything with enumeration.
+
+    Raises
+    ------
+    duckdb.Error : DuckDB does not accept the query at all.
+    """
+    used = {slot: data.probabilities[slot] for slot in slots(query.sql)}
+    oracle.names(query.sql, [oracle.prediction(slot, p) for slot, p in used.items()])
+    try:
+        answer = evaluated(con, query.sql, data.probabilities, classes=MODELS)
+        truth = Enumeration(oracle, query.sql, used, query.cells)
+        problem = next(differences(answer, truth), None)
+    except UnsupportedQueryError as refusal:
+        return Verdict("refused", refusal.why)
+    except QueryError as refusal:
+        return Verdict("crash", f"QueryError: {refusal}")
+    except Exception as failure:  # noqa: BLE001  any other exception is a finding
+        return Verdict("crash", f"{type(failure).__name__}: {failure}")
+    exact = answer.method.startswith("exact")
+    if problem is None:
+        return Verdict("exact" if exact else "approximate", "", answer.method)
+    if exact or problem.startswith("hard"):
+        return Verdict("wrong", problem, answer.method)
+    return Verdict("approximate", problem, answer.method)
+
+
+def differences(answer: Answer, truth: Enumeration) -> Iterator[str]:
+    """What differs, most basic first: hard rows, existence, cells, slopes."""
+    keys = _keys(answer, truth)
+    expected = truth.hard_keys()
+    if sorted(map(str, keys)) != sorted(map(str, expected)):
+        yield f"hard rows {keys} but DuckDB has {list(expected)}"
+        return
+    exists = answer.relaxed["_exists"].tolist()
+    for row, key in enumerate(keys):
+        if not _close(exists[row], truth.existence(key)):
+            yield f"existence of {key}: {exists[row]!r}, expected {truth.existence(key)!r}"
+        for name in truth.cells:
+            found, correct = answer.cell(row, name)[1], truth.cell(key, name)
+            if not _close(found, correct):
+                yield f"{name} of {key}: {found!r}, expected {correct!r}"
+    for row, key in enumerate(keys):
+        yield from _slope_differences(answer, truth, row, key)
+
+
+def _slope_differences(answer: Answer, truth: Enumeration, row: int, key) -> Iterator[str]:
+    for name in truth.cells:
+        if math.isnan(truth.cell(key, name)):
+            continue
+        expected = truth.slopes(key, name)
+        yield from _compare(answer.gradient(row, name), expected, f"slope of {name} of {key}")
+    try:
+        _, slopes = answer.existence_gradient(row)
+    except UnsupportedQueryError:
+        return
+    yield from _compare(slopes, truth.existence_slopes(key), f"slope of existence of {key}")
+
+
+def _compare(found, expected, words: str) -> Iterator[str]:
+    for slot, slopes in expected.items():
+        mine = centred(np.asarray(found.get(slot, np.zeros(slopes.shape))))
+        if not np.allclose(mine, slopes, atol=SLOPE_TOLERANCE, rtol=SLOPE_TOLERANCE):
+            yield f"{words} by {slot}: {mine.tolist()}, expected {slopes.tolist()}"
+
+
+def _keys(answer: Answer, truth: Enumeration) -> list:
+    seen: dict = {}
+    columns = [answer.frame.iloc[:, i].tolist() for i in range(answer.frame.shape[1])]
+    rows = zip(*columns, strict=True) if columns else []
+    return [truth.key([_python(v) for v in row], seen) for row in rows]
+
+
+def _python(value: object) -> object:
+    """A value of a pandas frame as DuckDB's own Python value."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NaT or value is pd.NA or value != value:
+        return None
+    return value.date() if isinstance(value, pd.Timestamp) else value
+
+
+def _close(found: float, expected: float) -> bool:
+    if math.isnan(expected) or math.isnan(found):
+        return math.isnan(expected) and math.isnan(found)
+    return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
+
+
+def fails_alike(data: Data, query: Generated, status: str) -> bool:
+    """Whether a smaller query or database still gives the verdict."""
+    con = data.open()
+    try:
+        oracle = Oracle(con, MODELS)
+        return bool(slots(query.sql)) and judge(con, oracle, data, query).status == status
+    except Exception:  # noqa: BLE001  a candidate that is no valid query any more
+        return False
+    finally:
+        con.close()
+
+
+def with_sql(query: Generated, sql: str, names: list[str]) -> Generated:
+    """The query with other text, cells limited to the columns left."""
+    cells = {name: role for name, role in query.cells.items() if name in names}
+    return replace(query, sql=sql, cells=cells)
