@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from sqlglot import exp
 
-from rainpp.bound_complaint import BoundComplaint, rank_together
+from rainpp.bound_complaint import BoundComplaint, KeptCell
+from rainpp.combination import rank_together
 from rainpp.connection import check_open, exclusive
 from rainpp.errors import (
     ArtifactError,
@@ -273,22 +274,31 @@ class Database:
         return Result(setting, setting.evaluate())
 
     def rank(
-        self, complaints: Sequence[BoundComplaint], weights: Sequence[float] | None = None
+        self,
+        complaints: Sequence[BoundComplaint],
+        weights: Sequence[float] | None = None,
+        *,
+        keep: Sequence[KeptCell] = (),
     ) -> Ranking:
         """One ranking for several complaints about one model.
+
+        `ranking.cosines` says how far they pull together; a pair below -0.2 gives a warning.
 
         Parameters
         ----------
         weights : of each complaint's improvement, >= 0. By default all weigh the same: each is
             scaled by the mean norm of the projected gradients over its own, and divided by their
             number.
+        keep : cells that are right, from `result.keep(...)`. The ranking is for the part of the
+            complaints that moves none of them to first order; `ranking.survives` is its share.
 
         Raises
         ------
-        ComplaintError : none, something else, or complaints about different models.
+        ComplaintError : none, something else, complaints about different models, or nothing is left
+            of them once the kept cells are held.
         ShapeError : not one finite weight per complaint.
         """
-        return rank_together(complaints, weights)
+        return rank_together(complaints, weights, keep=keep)
 
     def close(self) -> None:
         """Close the connection if this object opened it."""

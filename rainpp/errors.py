@@ -13,7 +13,8 @@
     ├── SettingsError         (ValueError)          an option or a line of rainpp.toml is wrong
     └── NotConverged          (RuntimeError)        an iteration ended before its tolerance
     RainWarning (UserWarning)
-    └── NotAtOptimumWarning                       influence assumes an optimum
+    ├── NotAtOptimumWarning                       influence assumes an optimum
+    └── ConflictWarning                           complaints of which one undoes the other
 
 Each class also inherits the built-in a caller would expect, so ``except ValueError`` works.
 """
@@ -78,6 +79,10 @@ class RainWarning(UserWarning):
 
 class NotAtOptimumWarning(RainWarning):
     """The gradient of the training objective is not small; influence assumes it is zero."""
+
+
+class ConflictWarning(RainWarning):
+    """Two complaints ranked together fight: what helps one harms the other."""
 
 
 def one_line(problem: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from rainpp.complaint import Complaint
+from rainpp.complaint import Cell, Complaint
 from rainpp.errors import RainError, SettingsError
 from rainpp.intervention import Intervention, InterventionTable
 from rainpp.types import ClassValue
@@ -70,6 +70,11 @@ class Ranking:
     plausibility : (N,), 1 for a deletion, P(new label | x) for a relabel.
     complaints : what was complained about; empty when ranked from a bare vector.
     classes : SQL value of each class, for `detail`; class numbers when the database is unknown.
+    cosines : between the complaints, named by what they say; None for a single one. A negative one
+        means that what helps the first harms the second, to first order.
+    kept : cells held by `keep=`. Effects are then those of the part of the complaint that moves
+        none of them.
+    survives : the share of the complaint's first-order improvement that is left once they are held.
     """
 
     interventions: InterventionTable
@@ -79,6 +84,9 @@ class Ranking:
     classes: tuple[ClassValue, ...] | None = None
     backing: Backing | None = field(default=None, repr=False)
     refined_steps: int = 0
+    cosines: pd.DataFrame | None = field(default=None, repr=False)
+    kept: tuple[Cell, ...] = ()
+    survives: float = 1.0
     _scores: np.ndarray | None = field(default=None, init=False, repr=False)
     _coverage: float | None = field(default=None, init=False, repr=False)
 
@@ -202,6 +210,9 @@ class Ranking:
     def __repr__(self) -> str:
         about = "; ".join(map(str, self.complaints)) or "a vector"
         how = f"refined {self.refined_steps} steps" if self.refined_steps else "from the index"
+        if self.kept:
+            cells = ", ".join(map(str, self.kept))
+            about += f"; keeping {cells}, which leaves {self.survives:.0%} of the improvement"
         return f"Ranking of {len(self):,} interventions for: {about} ({how})"
 
     def _repr_html_(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -10,11 +11,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rainpp.bound_complaint import BoundComplaint, Gradient
-from rainpp.complaint import Cell, Complaint, Want
+from rainpp.bound_complaint import BoundComplaint, KeptCell
+from rainpp.complaint import (
+    Above,
+    Cell,
+    Complaint,
+    Difference,
+    Distance,
+    Gradient,
+    Near,
+    Presence,
+    Quantity,
+    Row,
+    Want,
+    Wish,
+)
+from rainpp.complaint.want import read_finite
+from rainpp.connection import exclusive
 from rainpp.errors import ComplaintError
 from rainpp.relax.answer import Answer
 from rainpp.setting import Setting
+
+# A row of the answer: its position, or values of its columns.
+RowName = int | Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,27 +91,179 @@ class Result:
             already holds.
         """
         want = Want.of(should, target)
-        position = self._position(column, row, where)
-        hard, relaxed = self.answer.cell(position, column)
-        cell = Cell(column, position, self.answer.key(position))
-        bound = BoundComplaint(Complaint(self.setting.plan.sql, cell, want, hard, relaxed), self)
-        if not any(weights.any() for weights in bound.gradient.values()):
-            movable = [name for name in self.answer.columns if self._moves(position, name)]
+        cell = self._cell(column, row, where)
+        values = self.answer.cell(cell.row, column)
+        bound = BoundComplaint(Complaint(self.setting.plan.sql, cell, want, *values), self)
+        if not _moves(bound.gradient):
+            movable = [name for name in self.answer.columns if self._movable(cell.row, name)]
             raise ComplaintError(
                 f"{cell} does not depend on any prediction, so no training row can change it. "
                 f"Columns that do: {', '.join(movable) or 'none in this row'}."
             )
         return bound
 
-    def _moves(self, position: int, column: str) -> bool:
+    def complain_absent(
+        self, *, where: Mapping[str, Any] | None = None, row: int | None = None
+    ) -> BoundComplaint:
+        """Say that a row of the answer should not be there.
+
+        Effects are in units of the probability that the row is in the answer.
+
+        Raises
+        ------
+        ComplaintError : no such row, several, one that is not there already, or one that no
+            prediction can take away.
+        UnsupportedQueryError : the probability of the row has no known gradient.
+        """
+        try:
+            key = self.answer.key(self._row(row, where))
+        except ComplaintError:
+            if where is None or not isinstance(where, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise
+            key = self._key_not_in_the_answer(where)
+        return self._bind(Row(key), Presence(wanted=False))
+
+    def complain_exists(self, *, where: Mapping[str, Any]) -> BoundComplaint:
+        """Say that a row which is not in the answer should be there.
+
+        Parameters
+        ----------
+        where : values of the GROUP BY expressions, enough to name one row.
+
+        Raises
+        ------
+        ComplaintError : the row is there already, or no prediction can bring it about; the message
+            quotes the certain condition that blocks it.
+        UnsupportedQueryError : the probability of the row has no known gradient.
+        """
+        if not isinstance(where, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ComplaintError(f"`where` is {where!r}; write {{column: value, ...}}.")
+        with exclusive(self.setting.connection):
+            key = self.answer.candidate(self.setting.connection, where)
+        return self._bind(Row(key), Presence(wanted=True))
+
+    def complain_order(
+        self, *, first: RowName, second: RowName, column: str, margin: float = 0.0
+    ) -> BoundComplaint:
+        """Say that the first row should rank above the second: have a larger value of `column`.
+
+        Parameters
+        ----------
+        first, second : which rows, by position or by values of their other columns.
+        margin : by how much the first should be larger.
+
+        Raises
+        ------
+        ComplaintError : no such rows, the same one twice, or it is above already.
+        """
+        return self._bind(self._difference(first, second, column), Above(margin))
+
+    def complain_gap(
+        self, *, first: RowName, second: RowName, column: str, target: float = 0.0
+    ) -> BoundComplaint:
+        """Say what the value of `column` in the first row less that in the second should be.
+
+        Raises
+        ------
+        ComplaintError : no such rows, the same one twice, or the gap is `target` already.
+        """
+        return self._bind(self._difference(first, second, column), Want.of("equal", target))
+
+    def complain_cells(
+        self,
+        column: str,
+        targets: Sequence[tuple[RowName, float]],
+        *,
+        scales: Sequence[float] | None = None,
+    ) -> BoundComplaint:
+        """Say what several cells of a column should be, as one complaint: bars of a chart.
+
+        Effects are by how much the distance of the cells from their targets,
+        sqrt(Σ ((cell - target) / scale)²), gets smaller.
+
+        Parameters
+        ----------
+        targets : [(row, target), ...] with each row by position or by values of its columns.
+        scales : of each cell, > 0; 1 by default. An error counts in units of it.
+
+        Raises
+        ------
+        ComplaintError : no such rows, one twice, a NULL cell, targets that are met already, or
+            scales that do not fit.
+        """
+        return self._bind(self._distance(column, targets, scales), Near())
+
+    def keep(
+        self, column: str, *, row: int | None = None, where: Mapping[str, Any] | None = None
+    ) -> KeptCell:
+        """A cell that is right: give it to `rank(keep=[...])` so that a fix leaves it alone."""
+        cell = self._cell(column, row, where)
+        if math.isnan(self.answer.cell(cell.row, column)[0]):
+            raise ComplaintError(f"{cell} is NULL in the answer; there is nothing to keep.")
+        return KeptCell(cell, self)
+
+    def _bind(self, about: Quantity, want: Wish) -> BoundComplaint:
+        hard, relaxed = about.read(self.answer)
+        bound = BoundComplaint(Complaint(self.setting.plan.sql, about, want, hard, relaxed), self)
+        if not _moves(bound.gradient):
+            raise ComplaintError(
+                f"{about} does not depend on any prediction, so no training row can change it."
+            )
+        return bound
+
+    def _key_not_in_the_answer(self, where: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The key of a row that could be in the answer, else the error about one that is not."""
+        try:
+            with exclusive(self.setting.connection):
+                return self.answer.candidate(self.setting.connection, where)
+        except ComplaintError:
+            self.answer.find_row(where=where)
+            raise
+
+    def _difference(self, first: RowName, second: RowName, column: str) -> Difference:
+        cells = [self._named(column, first, "first"), self._named(column, second, "second")]
+        if cells[0].row == cells[1].row:
+            raise ComplaintError(f"`first` and `second` are the same row: {cells[0]}.")
+        return Difference(*cells)
+
+    def _distance(self, column: str, targets: Any, scales: Any) -> Distance:
+        pairs = _pairs(targets)
+        cells = tuple(self._named(column, which, "targets") for which, _ in pairs)
+        rows = [cell.row for cell in cells]
+        if len(set(rows)) < len(rows):
+            again = next(cell for cell in cells if rows.count(cell.row) > 1)
+            raise ComplaintError(f"`targets` names {again} twice; give one target per cell.")
+        wanted = tuple(read_finite(target, "target") for _, target in pairs)
+        values = [self.answer.cell(cell.row, column) for cell in cells]
+        offsets = tuple(relaxed - hard for hard, relaxed in values)
+        return Distance(cells, wanted, _scales(scales, len(cells)), offsets)
+
+    def _named(self, column: str, which: Any, argument: str) -> Cell:
+        """The cell of a row given by position or by values of its columns."""
+        if isinstance(which, Mapping):
+            return self._cell(column, None, which)
+        if which is None:
+            raise ComplaintError(
+                f"`{argument}` names no row; give its position or {{column: value, ...}}."
+            )
+        return self._cell(column, which, None)
+
+    def _cell(self, column: Any, row: Any, where: Any) -> Cell:
+        position = self._position(column, row, where)
+        return Cell(column, position, self.answer.key(position))
+
+    def _movable(self, position: int, column: str) -> bool:
         if list(self.answer.frame.columns).count(column) > 1:
             return False
-        return any(part.any() for part in self.answer.gradient(position, column).values())
+        return _moves(self.answer.gradient(position, column))
 
     def _position(self, column: Any, row: Any, where: Any) -> int:
         """The answer row that `row` or `where` name, once all three are of the right kind."""
         if not isinstance(column, str):
             raise ComplaintError(f"`column` is {column!r}; it must be the name of a column.")
+        return self._row(row, where)
+
+    def _row(self, row: Any, where: Any) -> int:
         if row is not None and (isinstance(row, bool) or not isinstance(row, int | np.integer)):
             raise ComplaintError(f"`row` is {row!r}; it must be a whole number from 0.")
         if where is not None and not isinstance(where, Mapping):
@@ -104,3 +275,31 @@ class Result:
 
     def _repr_html_(self) -> str:
         return self.answer.frame.to_html(max_rows=20) + f"<p>{escape(self.method)}</p>"
+
+
+def _moves(gradient: Gradient) -> bool:
+    return any(part.any() for part in gradient.values())
+
+
+def _pairs(targets: Any) -> list[tuple[Any, Any]]:
+    """[(row, target), ...] as a user gives them."""
+    if isinstance(targets, Iterable) and not isinstance(targets, str | bytes | Mapping):
+        listed: list[Any] = list(targets)
+        if listed and all(isinstance(item, tuple | list) and len(item) == 2 for item in listed):
+            return [(item[0], item[1]) for item in listed]
+    raise ComplaintError(
+        f"`targets` is {targets!r}; give a list of (row, target) pairs, such as "
+        "[({'region': 'EU'}, 12), ({'region': 'US'}, 7)]."
+    )
+
+
+def _scales(scales: Any, count: int) -> tuple[float, ...]:
+    if scales is None:
+        return (1.0,) * count
+    listed: list[Any] = list(scales) if isinstance(scales, Iterable) else []
+    values = tuple(read_finite(item, "scales") for item in listed)
+    if len(values) != count or not all(value > 0 for value in values):
+        raise ComplaintError(
+            f"`scales` is {scales!r}; give one number > 0 for each of {count} cells."
+        )
+    return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rainpp.bound_complaint import BoundComplaint, RetrainableBacking
+from rainpp.backing import RetrainableBacking
+from rainpp.bound_complaint import BoundComplaint
 from rainpp.complaint import Complaint
 from rainpp.errors import DataError, ModelError, RainError, SettingsError, named
 from rainpp.intervention import Intervention
@@ -26,7 +26,7 @@ Fit = Callable[[PyTree, np.ndarray], Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One complained-about cell before and after the fix.
+    """One complained-about number before and after the fix.
 
     `predicted` is what the influence estimate promised for the relaxed cell; compare it with
     `after_relaxed`. `after` is NaN when the row is no longer in the answer.
@@ -42,11 +42,7 @@ class Outcome:
     @property
     def resolved(self) -> bool:
         """Whether the complaint holds now; for a direction, whether the cell moved that way."""
-        if math.isnan(self.after):
-            return False
-        if self.complaint.want.target is None:
-            return (self.after - self.before) * self.complaint.direction > 0
-        return self.complaint.want.direction(self.after) == 0
+        return self.complaint.resolved(self.after)
 
 
 @dataclass(frozen=True)
@@ -163,8 +159,8 @@ def apply_interventions(
 def _predicted_changes(
     ranking: Ranking, backing: RetrainableBacking, positions: np.ndarray
 ) -> list[float]:
-    """Refined effects when there are any; they exist for the combined complaint only."""
-    if ranking.refined_steps and len(backing.complaints) == 1:
+    """Refined effects when there are any; they exist for one complaint that keeps nothing."""
+    if ranking.refined_steps and len(backing.complaints) == 1 and not backing.kept:
         direction = backing.complaints[0].complaint.direction
         return [direction * float(ranking.effects[positions].sum())]
     return backing.changes(positions)
@@ -198,10 +194,10 @@ def _check_unchanged(complaints: Sequence[BoundComplaint], settings: Sequence[Se
     answers = _answers(settings)
     for bound in complaints:
         complaint = bound.complaint
-        hard, _ = answers[bound.result.setting].at(complaint.cell.key, complaint.cell.column)
+        hard, _ = complaint.about.read(answers[bound.result.setting])
         if not np.isclose(hard, complaint.hard, rtol=1e-9):
             raise DataError(
-                f"the database has changed since the complaint: {complaint.cell} was "
+                f"the database has changed since the complaint: {complaint.about} was "
                 f"{complaint.hard:g} and is {hard:g} now. Ask again and complain about the new "
                 "answer."
             )
@@ -235,7 +231,7 @@ def _outputs(model: Model, training: TrainingSet) -> str:
 
 def _outcome(bound: BoundComplaint, change: float, after: Answer) -> Outcome:
     complaint = bound.complaint
-    hard, relaxed = after.at(complaint.cell.key, complaint.cell.column)
+    hard, relaxed = complaint.about.read(after)
     return Outcome(
         complaint=complaint,
         before=complaint.hard,

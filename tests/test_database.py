@@ -133,6 +133,7 @@ def test_a_complaint_that_already_holds_is_refused(should, offset):
         result.complain("n", should=should, target=hard + offset)
 
 
+@pytest.mark.filterwarnings("ignore:two complaints fight")
 def test_several_complaints_weigh_the_same_unless_told_otherwise():
     scene = make_scene(k=6)
     result = scene.database.sql(BY_REGION)

@@ -28,7 +28,16 @@ COLUMNS = [
     },
     {"lanczos", "relax"},
     {"connection", "index", "inference", "stream"},
-    {"bound_complaint", "database", "result", "setting", "verification"},
+    {
+        "backing",
+        "bound_complaint",
+        "combination",
+        "database",
+        "result",
+        "setting",
+        "traced",
+        "verification",
+    },
     {"demo", "report", "settings", "workspace"},
     {"cli", "dashboard", "terminal"},
 ]

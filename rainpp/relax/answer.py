@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 
 import duckdb
@@ -12,14 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
+from rainpp.relax.candidates import find_candidate
 from rainpp.relax.lookup import find_row
 from rainpp.relax.plan import Plan, Slot
 from rainpp.relax.query import Cell
 from rainpp.relax.relaxed import Place, Sums, Values, as_mapping
-from rainpp.relax.rowsums import Gradient, Predictions
+from rainpp.relax.rowsums import Gradient, Predictions, RowSums
 from rainpp.types import PredictionTable
 
 Array = NDArray[np.float64]
+_NEARLY_CERTAIN = 1.0 - 1e-6
 
 
 class Answer:
@@ -94,16 +97,54 @@ class Answer:
 
         Hard is NaN if the group is not in the hard answer; relaxed is NaN if it could not be.
         """
-        names = self._key_names()
-        if set(names) != set(key):
-            raise ComplaintError(f"a row of this answer is named by {names}; got {list(key)}.")
-        cell = self._cell(column)
-        place = self._sums.place(tuple(key[name] for name in names))
+        cell, place = self._cell(column), self._sums.place(self._read_key(key))
         if place is None:
             return float("nan"), float("nan")
         if place in self._places:
             return self.cell(self._places.index(place), column)
         return float("nan"), self._values.cell(cell, place)
+
+    def candidate(
+        self, con: duckdb.DuckDBPyConnection, where: Mapping[str, object]
+    ) -> dict[str, object]:
+        """Key of the one row with these key values that is, or could be, in the answer.
+
+        Parameters
+        ----------
+        con : to find the condition that blocks a row no prediction can bring about.
+
+        Raises
+        ------
+        ComplaintError : no such row is possible, with the reason, or several are.
+        """
+        names = self._key_names()
+        key = find_candidate(con, self._sums, names, where)
+        return dict(zip(names, key, strict=True))
+
+    def exists_at(self, key: Mapping[str, object]) -> tuple[float, float]:
+        """1 if the row of a key is in the hard answer, else 0; the probability that it is."""
+        place = self._sums.place(self._read_key(key))
+        if place is None:
+            return 0.0, 0.0
+        relaxed = self._values.existence(place) if self._plan.query.keys else 1.0
+        return float(place in self._places), relaxed
+
+    def log_absence(self, key: Mapping[str, object]) -> tuple[float, dict[tuple[str, str], Array]]:
+        """Log of the probability that the row of a key is not in the answer, and its derivative.
+
+        Raises
+        ------
+        UnsupportedQueryError : joined rows share predictions, so only the value is known.
+        """
+        place = self._sums.place(self._read_key(key))
+        gradient = Gradient.zeros(self._sums.predictions)
+        if place is None or not self._plan.query.keys:  # certainly absent, or certainly there
+            return (0.0 if place is None else -math.inf), as_mapping(
+                gradient, self._sums.predictions
+            )
+        self._check_independent()
+        value = _log_absence(self._sums, place, gradient)
+        return value, as_mapping(gradient, self._sums.predictions)
 
     def existence_gradient(self, row: int) -> tuple[float, dict[tuple[str, str], Array]]:
         """Probability that a row is in the answer, and its derivative.
@@ -116,14 +157,24 @@ class Answer:
         gradient = Gradient.zeros(self._sums.predictions)
         if not self._plan.query.keys:
             return 1.0, as_mapping(gradient, self._sums.predictions)
+        self._check_independent()
+        value = self._values.existence(place, gradient)
+        return value, as_mapping(gradient, self._sums.predictions)
+
+    def _check_independent(self) -> None:
         if not self._sums.independent:
             raise UnsupportedQueryError(
                 self._plan.sql.strip(),
                 why="joined rows share predictions, so existence has no exact gradient yet",
                 instead="Complain about an aggregate of the row",
             )
-        value = self._values.existence(place, gradient)
-        return value, as_mapping(gradient, self._sums.predictions)
+
+    def _read_key(self, key: Mapping[str, object]) -> tuple[object, ...]:
+        """Key values in GROUP BY order."""
+        names = self._key_names()
+        if set(names) != set(key):
+            raise ComplaintError(f"a row of this answer is named by {names}; got {list(key)}.")
+        return tuple(key[name] for name in names)
 
     def _cell(self, column: str) -> Cell:
         found = [c for c in self._plan.query.cells if self.frame.columns[c.position] == column]
@@ -169,6 +220,18 @@ class Answer:
         if self._plan.query.keys and not self._sums.independent:
             note = "; existence by the product rule"
         return f"{mode} ({strategy}){note}"
+
+
+def _log_absence(sums: Sums, place: Place, gradient: Gradient) -> float:
+    """Σ log(1 - w) over the rows of a group; adds its derivative to `gradient`.
+
+    Weights are cut at 1 - 1e-6; the slope does not vanish when many rows support the group.
+    """
+    rows = sums.sums(0)
+    assert isinstance(rows, RowSums)  # the rows of a factorised join are not independent
+    left = 1.0 - np.minimum(rows.weights(place.group, place.code), _NEARLY_CERTAIN)
+    rows.push(place.group, place.code, -1.0 / left, gradient)
+    return float(np.log(left).sum())
 
 
 def evaluate(

@@ -81,7 +81,7 @@ class Sums:
         self._sums: dict[int, RowSums | JoinSums] = {}
         self._totals: dict[tuple[int, bool], Array] = {}
         self._groups = {
-            tuple(comparable(v) for v in key): g for g, key in enumerate(self._group_keys())
+            tuple(comparable(v) for v in key): g for g, key in enumerate(self.group_keys())
         }
         self._codes = [{comparable(v): c for c, v in enumerate(a.values)} for a in self.axes]
         self._independent: bool | None = None
@@ -199,7 +199,7 @@ class Sums:
             rest = rest * len(axis.values) + code
         return (codes[0] if codes else 0), rest
 
-    def _group_keys(self) -> list[tuple[object, ...]]:
+    def group_keys(self) -> list[tuple[object, ...]]:
         """Values of the certain keys of every group, in GROUP BY order."""
         if self.frame is None:
             return self.relations[0].groups

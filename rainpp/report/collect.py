@@ -76,7 +76,7 @@ def cell_changes(ranking: Ranking, complaint: BoundComplaint) -> np.ndarray:
     A ranking for several complaints holds a weighted sum of their effects; each complaint's own
     come from the index. With one complaint they are the ranking's, refined if it is.
     """
-    alone = len(ranking.complaints) == 1
+    alone = len(ranking.complaints) == 1 and not ranking.kept
     effects = ranking.effects if alone else complaint.index.rank(complaint.vector()).effects
     return complaint.complaint.direction * np.asarray(effects, np.float64)
 

@@ -64,15 +64,16 @@ def two(result):
 
 
 def test_effects_of_a_decrease_point_down(two):
-    ranking = rainpp.bound_complaint.rank_together([two[1]])
+    ranking = rainpp.combination.rank_together([two[1]])
     (best,) = collect.examples(ranking, [two[1]], count=1)
     assert best.changes[0].cell == "n of 1"
     assert_allclose(best.changes[0].amount, -ranking.top(1)["effect"][0])
     assert best.changes[0].amount < 0
 
 
+@pytest.mark.filterwarnings("ignore:two complaints fight")
 def test_each_complaint_keeps_its_own_effect(two):
-    together = rainpp.bound_complaint.rank_together(two)
+    together = rainpp.combination.rank_together(two)
     for position, item in enumerate(two):
         alone = item.rank()
         shown = collect.examples(together, two, count=5)
