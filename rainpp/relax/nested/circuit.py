@@ -1,0 +1,117 @@
+"""Events as formulas: exact probabilities at any number of predictions while formulas stay simple.
+
+Formulas live in `gates`; `connect` makes them, `compile` turns those in which a prediction occurs
+twice into ones where probabilities multiply, `sweep` evaluates them and pushes slopes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from rainpp.relax.nested.algebra import Aggregation, Members, Outcomes
+from rainpp.relax.nested.arrays import Index
+from rainpp.relax.nested.compile import Compiler
+from rainpp.relax.nested.connect import conjunctions
+from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.support import Supports
+from rainpp.relax.nested.sweep import Sweep, sweep
+from rainpp.relax.rowsums import Gradient, Predictions
+
+Array = NDArray[np.float64]
+
+
+class Circuit:
+    """The `Algebra` of formulas over independent predictions.
+
+    Parameters
+    ----------
+    predictions : probabilities of every slot, (V, R) float64; rows sum to one.
+    connection : where types of aggregates are looked up.
+    exact : False multiplies probabilities whether or not events share a prediction, as Rain does
+        (Flokas et al. 2022, §2.3); then nothing is too entangled.
+    """
+
+    def __init__(
+        self,
+        predictions: Predictions,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        exact: bool = True,
+    ) -> None:
+        self._predictions, self._connection, self._exact = predictions, connection, exact
+        shapes = [(p.shape[0], p.shape[1]) for p in predictions.probabilities]
+        self._gates = Gates(shapes)
+        self._supports = Supports(self._gates)
+        self._compiler = Compiler(self._gates, self._supports)
+        flat = [np.asarray(p, float).reshape(-1) for p in predictions.probabilities]
+        self._classes: Array = np.concatenate([[0.0], *flat])
+        self._last: tuple[Index, Sweep] | None = None
+
+    @property
+    def method(self) -> str:
+        """How probabilities are obtained."""
+        return "exact (circuit)" if self._exact else "rain (product rules on lineage)"
+
+    def literals(self, slot: int, places: Index, classes: Index) -> Index:
+        """Events "row `places[i]` of slot `slot` is predicted as class `classes[i]`"."""
+        return 2 * self._gates.class_nodes(slot, places, classes)
+
+    def every(self, columns: Sequence[Index]) -> Index:
+        """Row-wise conjunction."""
+        count = len(columns[0])
+        rows = np.tile(np.arange(count), len(columns))
+        return self._conjunctions(np.concatenate(columns), rows, count)
+
+    def either(self, columns: Sequence[Index]) -> Index:
+        """Row-wise disjunction."""
+        return self.negation(self.every([self.negation(column) for column in columns]))
+
+    def negation(self, ids: Index) -> Index:
+        """Row-wise negation."""
+        return ids ^ 1
+
+    def some(self, ids: Index, segment: Index, count: int) -> Index:
+        """(count,) disjunction of the ids of every segment; `NEVER` for an empty one."""
+        return self.negation(self._conjunctions(self.negation(ids), segment, count))
+
+    def _conjunctions(self, ids: Index, group: Index, count: int) -> Index:
+        return conjunctions(self._gates, ids, group, count, merge=self._exact)
+
+    def probability(self, ids: Index) -> Array:
+        """(n,) probabilities.
+
+        Raises
+        ------
+        Intractable : an event is too entangled.
+        """
+        return self._sweep(ids).values(self._classes)
+
+    def push(self, ids: Index, adjoint: Array, gradient: Gradient) -> None:
+        """Add Σᵢ adjoint[i] · ∂probability(ids)[i]/∂P to `gradient`."""
+        nodes, slopes = self._sweep(ids).slopes(self._classes, adjoint)
+        bounds = np.searchsorted(nodes, self._gates.slot_node)
+        for slot, into in enumerate(gradient.arrays):
+            chosen = slice(int(bounds[slot]), int(bounds[slot + 1]))
+            places = np.divmod(nodes[chosen] - self._gates.slot_node[slot], into.shape[1])
+            into[places] += slopes[chosen]
+
+    def _sweep(self, ids: Index) -> Sweep:
+        """The layers below `ids`; the last ones are kept, as slopes follow values."""
+        if self._last is None or not np.array_equal(self._last[0], ids):
+            if self._exact:
+                self._compiler.prepare(ids)
+            self._last = (ids.copy(), sweep(self._gates, self._compiler.moved, ids))
+        return self._last[1]
+
+    def outcomes(self, members: Members, aggregations: Sequence[Aggregation]) -> Outcomes:
+        """The joint results of several aggregates over every segment."""
+        raise NotImplementedError
+
+    def error(self, numerator: tuple[Index, Array], denominator: Index | None) -> float:
+        """Zero: nothing is sampled."""
+        del numerator, denominator
+        return 0.0

@@ -1,0 +1,203 @@
+"""Values of gates from values of classes, and the way back: two passes over the levels.
+
+Right only where every product has factors without a common variable; `compile` sees to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rainpp.relax.nested.arrays import Column, Index, run_lengths, run_starts, spans
+from rainpp.relax.nested.gates import Gates
+
+Array = NDArray[np.float64]
+
+
+def resolved(events: Index, moved: Index, first_gate: int) -> Index:
+    """Events with nodes replaced by the ones they were compiled to; `moved` is -1 elsewhere."""
+    while True:
+        gate = np.flatnonzero(events >> 1 >= first_gate)
+        into = moved[(events[gate] >> 1) - first_gate]
+        hit = into >= 0
+        if not hit.any():
+            return events
+        events = events.copy()
+        events[gate[hit]] = into[hit] ^ (events[gate[hit]] & 1)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layer:
+    """Gates of one kind whose children have values already; edges are grouped by gate."""
+
+    gates: Index
+    starts: Index
+    owner: Index
+    left: Index
+    right: Index | None
+
+    def forward(self, values: Array) -> None:
+        """Set the values of the layer's gates."""
+        if self.right is None:
+            values[self.gates] = np.multiply.reduceat(_signed(values, self.left), self.starts)
+        else:
+            pairs = _signed(values, self.left) * _signed(values, self.right)
+            values[self.gates] = np.add.reduceat(pairs, self.starts)
+
+    def backward(self, values: Array, slopes: Array) -> None:
+        """Pass the slopes of the layer's gates on to their children."""
+        above = slopes[self.gates][self.owner]
+        if self.right is None:
+            factors = _signed(values, self.left)
+            _add(slopes, self.left, above * _others(factors, self.starts, self.owner))
+        else:
+            _add(slopes, self.left, above * _signed(values, self.right))
+            _add(slopes, self.right, above * _signed(values, self.left))
+
+
+def _signed(values: Array, events: Index) -> Array:
+    found = values[events >> 1]
+    return np.where(events & 1, 1.0 - found, found)
+
+
+def _add(slopes: Array, events: Index, amounts: Array) -> None:
+    np.add.at(slopes, events >> 1, np.where(events & 1, -amounts, amounts))
+
+
+def _others(factors: Array, starts: Index, owner: Index) -> Array:
+    """For every factor the product of the others of its group, also where factors are zero."""
+    zero = factors == 0.0
+    safe = np.where(zero, 1.0, factors)
+    zeros = np.add.reduceat(zero.astype(np.int64), starts)[owner] - zero
+    return np.where(zeros > 0, 0.0, np.multiply.reduceat(safe, starts)[owner] / safe)
+
+
+@dataclass(eq=False, slots=True)
+class Sweep:
+    """What a set of events is made of, layer by layer.
+
+    `leaves` are the class nodes (and node 0) below; a position in it, or behind it, is a place in
+    the array of values.
+    """
+
+    leaves: Index
+    size: int
+    layers: list[Layer]
+    roots: Index
+    _values: Array | None = field(default=None)
+
+    def values(self, probabilities: Array) -> Array:
+        """(n,) probabilities of the events, from those of all class nodes; node 0 has zero."""
+        values = np.empty(self.size)
+        values[: len(self.leaves)] = probabilities[self.leaves]
+        for layer in self.layers:
+            layer.forward(values)
+        self._values = values
+        return _signed(values, self.roots)
+
+    def slopes(self, probabilities: Array, adjoint: Array) -> tuple[Index, Array]:
+        """Class nodes, each once, and the slope of Σ adjoint · probability along each."""
+        if self._values is None:
+            self.values(probabilities)
+        assert self._values is not None
+        slopes = np.zeros(self.size)
+        _add(slopes, self.roots, adjoint)
+        for layer in reversed(self.layers):
+            layer.backward(self._values, slopes)
+        real = self.leaves > 0
+        return self.leaves[real], slopes[: len(self.leaves)][real]
+
+
+def sweep(gates: Gates, moved: Index, events: Index) -> Sweep:
+    """Arrange everything below `events` in layers."""
+    roots = resolved(events, moved, gates.first_gate)
+    found, edges = _below(gates, moved, roots)
+    nodes = np.unique(
+        np.concatenate(
+            [[0], roots >> 1, *(edge[1] >> 1 for edge in edges)] + [edge[2] >> 1 for edge in edges]
+        )
+    )
+    leaves = nodes[nodes < gates.first_gate]
+    places = np.full(len(gates) - gates.first_gate, -1, np.int64)
+    places[found - gates.first_gate] = len(leaves) + np.arange(len(found))
+
+    def local(events: Index) -> Index:
+        inner = events >> 1 >= gates.first_gate
+        out = np.searchsorted(leaves, events >> 1)
+        out[inner] = places[(events[inner] >> 1) - gates.first_gate]
+        return 2 * out + (events & 1)
+
+    graph = _Graph(
+        gates.is_sum.all[found - gates.first_gate],
+        len(leaves),
+        np.concatenate([np.zeros(0, np.int64), *(edge[0] for edge in edges)]),
+        *(
+            local(np.concatenate([np.zeros(0, np.int64), *(edge[side] for edge in edges)]))
+            for side in (1, 2)
+        ),
+    )
+    return Sweep(leaves, len(leaves) + len(found), graph.layers(), local(roots))
+
+
+def _below(
+    gates: Gates, moved: Index, roots: Index
+) -> tuple[Index, list[tuple[Index, Index, Index]]]:
+    """Gates reached from `roots`, each once, and edges (position of the gate, left, right)."""
+    seen = np.zeros(len(gates) - gates.first_gate, bool)
+    found = Column(np.int64)
+    edges: list[tuple[Index, Index, Index]] = []
+    ahead = roots >> 1
+    while True:
+        ahead = np.unique(ahead[ahead >= gates.first_gate])
+        ahead = ahead[~seen[ahead - gates.first_gate]]
+        if not len(ahead):
+            return found.all, edges
+        seen[ahead - gates.first_gate] = True
+        owner, left, right = gates.children(ahead)
+        left = resolved(left, moved, gates.first_gate)
+        right = resolved(right, moved, gates.first_gate)
+        edges.append((owner + len(found), left, right))
+        found.extend(ahead)
+        ahead = np.concatenate([left, right]) >> 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Graph:
+    """Gates by position, and their edges sorted by gate, over places in the array of values."""
+
+    is_sum: np.ndarray
+    offset: int
+    owner: Index
+    left: Index
+    right: Index
+
+    def layers(self) -> list[Layer]:
+        """Gates in rounds: a gate is ready when all its children have values."""
+        starts = run_starts(self.owner)
+        lengths = run_lengths(starts, len(self.owner))
+        child = np.concatenate([self.left, self.right]) // 2 - self.offset
+        parent = np.concatenate([self.owner, self.owner])
+        parent, child = parent[child >= 0], child[child >= 0]
+        waiting = np.bincount(parent, minlength=len(starts))
+        parent = parent[np.argsort(child, kind="stable")]
+        ups = np.bincount(child, minlength=len(starts))
+        first = np.cumsum(ups) - ups
+        ready, out = np.flatnonzero(waiting == 0), list[Layer]()
+        while len(ready):
+            for summed in (False, True):
+                chosen = ready[self.is_sum[ready] == summed]
+                if len(chosen):
+                    out.append(self._layer(chosen, starts[chosen], lengths[chosen], summed=summed))
+            told, times = np.unique(parent[spans(first[ready], ups[ready])], return_counts=True)
+            waiting[told] -= times
+            ready = told[waiting[told] == 0]
+        return out
+
+    def _layer(self, chosen: Index, starts: Index, lengths: Index, *, summed: bool) -> Layer:
+        edge = spans(starts, lengths)
+        begin = np.cumsum(lengths) - lengths
+        owner = np.repeat(np.arange(len(chosen)), lengths)
+        right = self.right[edge] if summed else None
+        return Layer(chosen + self.offset, begin, owner, self.left[edge], right)
