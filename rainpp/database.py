@@ -44,6 +44,7 @@ from rainpp.inference import (
 )
 from rainpp.lanczos.projection import project_inference
 from rainpp.model import Model
+from rainpp.point_query import complain_about_point, point_sql, read_point, read_wanted
 from rainpp.ranking import Ranking
 from rainpp.relax.catalog import TableEntry
 from rainpp.relax.dialect import dialect_for, parse_select
@@ -299,6 +300,40 @@ class Database:
         ShapeError : not one finite weight per complaint.
         """
         return rank_together(complaints, weights, keep=keep)
+
+    def complain_prediction(
+        self,
+        name: str,
+        *,
+        table: str,
+        rowid: int,
+        label: ClassValue,
+        should: str = "be",
+        args: Sequence[str] | None = None,
+    ) -> BoundComplaint:
+        """Say what one row should, or should not, be predicted as.
+
+        Effects are in units of the probability of `label`.
+
+        Parameters
+        ----------
+        rowid : DuckDB's row id in the table.
+        should : "be" or "not_be".
+        args : the columns the model reads. By default those the table was materialised with, or all
+            of its columns.
+
+        Raises
+        ------
+        ComplaintError : no such row or class, or the prediction is as asked.
+        QueryError : no such model, table or column.
+        """
+        registered, wanted = self._find(name), read_wanted(should)
+        point = read_point(registered, rowid, label)
+        with exclusive(self.connection):
+            entry = resolve_table(self.connection, table)
+            columns = None if args is None else resolve_columns(entry, args)
+            result = self._ask(point_sql(registered, entry, point, columns), "exact")
+        return complain_about_point(result, point, wanted=wanted)
 
     def close(self) -> None:
         """Close the connection if this object opened it."""

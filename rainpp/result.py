@@ -121,7 +121,7 @@ class Result:
             if where is None or not isinstance(where, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise
             key = self._key_not_in_the_answer(where)
-        return self._bind(Row(key), Presence(wanted=False))
+        return self.complain_about(Row(key), Presence(wanted=False))
 
     def complain_exists(self, *, where: Mapping[str, Any]) -> BoundComplaint:
         """Say that a row which is not in the answer should be there.
@@ -140,7 +140,7 @@ class Result:
             raise ComplaintError(f"`where` is {where!r}; write {{column: value, ...}}.")
         with exclusive(self.setting.connection):
             key = self.answer.candidate(self.setting.connection, where)
-        return self._bind(Row(key), Presence(wanted=True))
+        return self.complain_about(Row(key), Presence(wanted=True))
 
     def complain_order(
         self, *, first: RowName, second: RowName, column: str, margin: float = 0.0
@@ -156,7 +156,7 @@ class Result:
         ------
         ComplaintError : no such rows, the same one twice, or it is above already.
         """
-        return self._bind(self._difference(first, second, column), Above(margin))
+        return self.complain_about(self._difference(first, second, column), Above(margin))
 
     def complain_gap(
         self, *, first: RowName, second: RowName, column: str, target: float = 0.0
@@ -167,7 +167,9 @@ class Result:
         ------
         ComplaintError : no such rows, the same one twice, or the gap is `target` already.
         """
-        return self._bind(self._difference(first, second, column), Want.of("equal", target))
+        return self.complain_about(
+            self._difference(first, second, column), Want.of("equal", target)
+        )
 
     def complain_cells(
         self,
@@ -191,7 +193,7 @@ class Result:
         ComplaintError : no such rows, one twice, a NULL cell, targets that are met already, or
             scales that do not fit.
         """
-        return self._bind(self._distance(column, targets, scales), Near())
+        return self.complain_about(self._distance(column, targets, scales), Near())
 
     def keep(
         self, column: str, *, row: int | None = None, where: Mapping[str, Any] | None = None
@@ -202,7 +204,13 @@ class Result:
             raise ComplaintError(f"{cell} is NULL in the answer; there is nothing to keep.")
         return KeptCell(cell, self)
 
-    def _bind(self, about: Quantity, want: Wish) -> BoundComplaint:
+    def complain_about(self, about: Quantity, want: Wish) -> BoundComplaint:
+        """Say what should become of any quantity of this answer; see `rainpp.complaint`.
+
+        Raises
+        ------
+        ComplaintError : it is NULL, as asked already, or no prediction moves it.
+        """
         hard, relaxed = about.read(self.answer)
         bound = BoundComplaint(Complaint(self.setting.plan.sql, about, want, hard, relaxed), self)
         if not _moves(bound.gradient):

@@ -33,6 +33,7 @@ COLUMNS = [
         "bound_complaint",
         "combination",
         "database",
+        "point_query",
         "result",
         "setting",
         "traced",
