@@ -210,16 +210,10 @@ class Answer:
 
     def _describe(self) -> str:
         mode = "exact" if self._sums.relaxed.exact else "rain"
-        strategy = "rows"
-        if self._sums.layout.factorised:
-            crossed = any(
-                size > 1 for size in self._sums.matrix(self._sums.relaxed.measures[0]).shape
-            )
-            strategy = "factorised class join" if crossed else "factorised join"
         note = ""
         if self._plan.query.keys and not self._sums.independent:
             note = "; existence by the product rule"
-        return f"{mode} ({strategy}){note}"
+        return f"{mode} ({self._sums.strategy}){note}"
 
 
 def _log_absence(sums: Sums, place: Place, gradient: Gradient) -> float:

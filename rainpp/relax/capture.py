@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -30,13 +31,17 @@ _names = itertools.count()
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SideSpec:
-    """What to fetch for one side: sources, certain conditions, group and join keys, leaves."""
+    """What to fetch for one side: sources, certain conditions, group and join keys, leaves.
+
+    `columns` are further expressions, by which sides of a tree meet.
+    """
 
     sources: tuple[int, ...]
     conditions: tuple[Scalar, ...]
     groups: tuple[Scalar, ...]
     joins: tuple[Scalar, ...]
     leaves: tuple[Leaf, ...]
+    columns: tuple[Scalar, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +58,7 @@ class Relation:
     groups: list[tuple[object, ...]]
     keys: pa.Table | None
     factors: dict[str, Factor]
+    columns: pa.Table = field(default_factory=lambda: pa.table({}))
     places: dict[tuple[int, int], Index] = field(default_factory=dict[tuple[int, int], Index])
 
     def __len__(self) -> int:
@@ -120,6 +126,7 @@ def capture(con: duckdb.DuckDBPyConnection, query: Query, side: SideSpec) -> Rel
         _group_values(fetched, group, side),
         _join_keys(fetched, key, side),
         factors,
+        fetched.select([f"column_{i}" for i in range(len(side.columns))]),
     )
 
 
@@ -148,6 +155,7 @@ def capture_sql(query: Query, side: SideSpec, classes: Classes) -> str:
         if scalars:
             order = ", ".join(f"({scalar.sql})" for scalar in scalars)
             columns.append(f"dense_rank() OVER (ORDER BY {order}) - 1 AS {prefix}_code")
+    columns += [f"({scalar.sql}) AS column_{i}" for i, scalar in enumerate(side.columns)]
     for leaf in side.leaves:
         if not leaf.constant:
             columns += [f"{sql} AS {name}" for name, sql in row_columns(leaf, classes)]
@@ -183,6 +191,16 @@ def joined(left: Relation, right: Relation, rows: tuple[Index, Index], group: In
     rids = {source: values[rows[0]] for source, values in left.rids.items()}
     rids |= {source: values[rows[1]] for source, values in right.rids.items()}
     return Relation(rids, group, np.zeros_like(group), [], None, factors)
+
+
+def same_rows(left: Index, right: Index) -> tuple[Index, Index]:
+    """Places i, j with left[i] == right[j]."""
+    found = pd.merge(
+        pd.DataFrame({"rid": left, "l": np.arange(len(left))}),
+        pd.DataFrame({"rid": right, "r": np.arange(len(right))}),
+        on="rid",
+    )
+    return found["l"].to_numpy(), found["r"].to_numpy()
 
 
 def _int(table: pa.Table, name: str) -> Index:

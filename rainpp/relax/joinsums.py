@@ -11,6 +11,7 @@ variable; those pairs, at most min(|L|, |R|) of them, are recomputed and the dif
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import duckdb
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rainpp.relax.capture import Index, Relation, joined, matching_keys
+from rainpp.relax.capture import Index, Relation, joined, matching_keys, same_rows
 from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
 
 Array = NDArray[np.float64]
@@ -72,10 +73,7 @@ class JoinFrame:
         """Row pairs that are one row with itself: `twin` names the source on each side."""
         if twin is None:
             return None
-        left = pd.DataFrame({"rid": self.left.rids[twin[0]], "l": np.arange(len(self.left))})
-        right = pd.DataFrame({"rid": self.right.rids[twin[1]], "r": np.arange(len(self.right))})
-        rows = left.merge(right, on="rid")
-        i, j = rows["l"].to_numpy(), rows["r"].to_numpy()
+        i, j = same_rows(self.left.rids[twin[0]], self.right.rids[twin[1]])
         wide = max(1, len(self.right_segments.key))
         met = self.left_of * wide + self.right_of
         order = np.argsort(met, kind="stable")
@@ -162,7 +160,21 @@ class JoinSums:
             self.twice[0].push(group, at, scale, gradient)
             self.twice[1].push(group, at, -scale, gradient)
 
-    def presence(self) -> tuple[Array, Array]:
+    def existence(self, group: int, code: tuple[int, int]) -> float:
+        """1 - Π(1 - a_i[c] b_j[d]) over meeting segments and related classes."""
+        a, b = self._presence()
+        pairs = slice(int(self.frame.starts[group]), int(self.frame.starts[group + 1]))
+        i, j = self.frame.left_of[pairs], self.frame.right_of[pairs]
+        allowed = self.matrix > 0.0
+        allowed = allowed & (_mask(self.left_key, code[0]) > 0.0)[:, None]
+        allowed = allowed & (_mask(self.right_key, code[1]) > 0.0)[None, :]
+        absent = 0.0
+        with np.errstate(divide="ignore"):
+            for c, d in itertools.compress(np.ndindex(*allowed.shape), allowed.ravel()):
+                absent += float(np.log1p(-np.minimum(a[i, c] * b[j, d], 1.0)).sum())
+        return float(-np.expm1(absent))
+
+    def _presence(self) -> tuple[Array, Array]:
         """Per segment and class, the probability that some row of the segment has that class."""
         out: list[Array] = []
         for side, segments in (

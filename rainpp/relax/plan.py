@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import duckdb
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.capture import SideSpec
-from rainpp.relax.catalog import TableEntry
+from rainpp.relax.catalog import TableEntry, rows
 from rainpp.relax.events import leaves
 from rainpp.relax.hard import HardQuery
 from rainpp.relax.lower import lower
@@ -21,6 +23,9 @@ from rainpp.relax.strategy import Layout, layout
 from rainpp.types import ClassValue
 
 __all__ = ["Plan", "Slot", "make_plan"]
+
+# Row pairs under a condition that only DuckDB can decide: kept as rows up to here, then streamed.
+MAX_PAIRS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +62,27 @@ class Plan:
         """Measures and layout under exact semantics or Rain's rules; made once."""
         if exact not in self._relaxed:
             relaxed = relaxation(self.query, con, self.dialect, exact=exact)
-            self._relaxed[exact] = relaxed, layout(self.query, relaxed, self.dialect)
+            found = layout(self.query, relaxed, self.dialect, self._many_pairs(con))
+            self._relaxed[exact] = relaxed, found
         return self._relaxed[exact]
+
+    def _many_pairs(self, con: duckdb.DuckDBPyConnection) -> Callable[[frozenset[int]], bool]:
+        """Whether the tables of some sources have more row pairs than are kept as rows."""
+
+        def many(sources: frozenset[int]) -> bool:
+            names = [self.query.sources[source].qualified for source in sources]
+            counts = [rows(con, f"SELECT count(*) FROM {name}")[0][0] for name in names]
+            return math.prod(cast("list[int]", counts)) > MAX_PAIRS
+
+        return many
 
     def __str__(self) -> str:
         relaxed, found = self._relaxed[True]
         lines = [f"plan: {'factorised' if found.factorised else 'rows'}"]
         lines += [f"  slot {slot.model} on {slot.table}{_shown(slot)}" for slot in self.slots]
         lines += [line for side in found.sides for line in _side_lines(self.query, side)]
+        for edge in found.edges:
+            lines.append(f"  sides {edge.left} and {edge.right}: {edge.strategy}, {edge.condition}")
         events = [event for measure in relaxed.measures for event in measure.events]
         for leaf in dict.fromkeys(leaves(events)):
             sql = leaf.sql
@@ -141,6 +159,7 @@ def _side_lines(query: Query, side: SideSpec) -> list[str]:
     lines += [f"    where {condition.sql}" for condition in side.conditions]
     lines += [f"    group by {group.sql}" for group in side.groups]
     lines += [f"    join key {key.sql}" for key in side.joins]
+    lines += [f"    column_{i} {column.sql}" for i, column in enumerate(side.columns)]
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,15 +14,19 @@ from numpy.typing import NDArray
 from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.average import Average, existence
 from rainpp.relax.capture import Relation, capture
+from rainpp.relax.edges import pairing, parents_first
+from rainpp.relax.events import Leaf
 from rainpp.relax.formula import Term
 from rainpp.relax.joinsums import JoinFrame, JoinSums, join_frame
 from rainpp.relax.measures import AggregatePlan, Measure, Relaxation
 from rainpp.relax.query import Cell, Query
 from rainpp.relax.rowsums import Gradient, KeyAxis, Predictions, RowSums, RowTerm
 from rainpp.relax.strategy import Layout, terms
+from rainpp.relax.treesums import Branch, Tree, TreeSums
 
 Array = NDArray[np.float64]
 Code = tuple[int, int]
+AnySums = RowSums | JoinSums | TreeSums
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,12 @@ class Sums:
                 if source in relation.rids:
                     relation.place(slot, source, predictions.tables[slot])
         self.axes = [self.relaxed.axes[place] for place in sorted(self.relaxed.axes)]
-        self.frame: JoinFrame | None = None
+        self.frame: JoinFrame | Tree | None = None
         self._diagonal: Relation | None = None
         if self.layout.factorised:
-            self.frame = join_frame(con, *self.relations)
+            self.frame = self._joined(con)
             self._diagonal = self.frame.diagonal(self.layout.twin)
-        self._sums: dict[int, RowSums | JoinSums] = {}
+        self._sums: dict[int, AnySums] = {}
         self._totals: dict[tuple[int, bool], Array] = {}
         self._groups = {
             tuple(comparable(v) for v in key): g for g, key in enumerate(self.group_keys())
@@ -101,7 +104,7 @@ class Sums:
         group = self._groups.get(tuple(certain))
         return None if group is None else Place(group, self._code(codes))
 
-    def sums(self, number: int) -> RowSums | JoinSums:
+    def sums(self, number: int) -> AnySums:
         """The sums of measure `number`."""
         if number not in self._sums:
             self._sums[number] = self._make(self.relaxed.measures[number])
@@ -138,7 +141,17 @@ class Sums:
             members.weights(place.group, place.code), total.weights(place.group, place.code)
         )
 
-    def _make(self, measure: Measure) -> RowSums | JoinSums:
+    def _joined(self, con: duckdb.DuckDBPyConnection) -> JoinFrame | Tree:
+        found = self.layout
+        if not found.edges:
+            return join_frame(con, self.relations[0], self.relations[1])
+        branches: list[Branch] = []
+        for parent, child, edge in parents_first(len(self.relations), found.edges, found.root):
+            sides = self.relations[edge.left], self.relations[edge.right]
+            branches.append(Branch(parent, child, pairing(con, edge, *sides), edge.right == parent))
+        return Tree(tuple(self.relations), tuple(branches), found.root, found.other)
+
+    def _make(self, measure: Measure) -> AnySums:
         constants, exact = dict(self.relaxed.constants), self.relaxed.exact
         if self.frame is None:
             term = Term(measure.events, measure.payload)
@@ -151,11 +164,12 @@ class Sums:
                 constants,
                 exact,
             )
-        left, right, cross = terms(measure, self.layout)
-        keys = [self._key_of(side) for side in (0, 1)]
+        cut, cross = terms(measure, self.layout)
+        keys = (self._key_of(self.layout.root), self._key_of(self.layout.other))
         twice = None
         if self._diagonal is not None:
-            whole = Term((*left.events, *right.events, *cross), left.payload or right.payload)
+            payload = next((term.payload for term in cut if term.payload), None)
+            whole = Term((*(event for term in cut for event in term.events), *cross), payload)
             axes = tuple(key for key in keys if key)
             shared, apart = (
                 RowSums(
@@ -166,33 +180,53 @@ class Sums:
             twice = (shared, apart)
         sides = [
             RowTerm(relation, term, self.predictions, constants, exact)
-            for relation, term in zip(self.relations, (left, right), strict=True)
+            for relation, term in zip(self.relations, cut, strict=True)
         ]
-        return JoinSums(
-            self.frame, sides[0], sides[1], self.matrix(measure), keys[0], keys[1], twice
+        if isinstance(self.frame, JoinFrame):
+            matrix = self._matrix(cross, 0, 1)
+            return JoinSums(self.frame, sides[0], sides[1], matrix, keys[0], keys[1], twice)
+        matrices = [self._related(cross, b.parent, b.child) for b in self.frame.branches]
+        return TreeSums(self.frame, tuple(sides), tuple(matrices), keys[0], keys[1], twice)
+
+    @property
+    def strategy(self) -> str:
+        """How the measures are summed, in a few words."""
+        if not self.layout.factorised:
+            return "rows"
+        cross = terms(self.relaxed.measures[0], self.layout)[1]
+        kinds = [e.strategy for e in self.layout.edges if e.streamed or e.order]
+        return f"factorised {'class ' if cross else ''}join" + "".join(
+            f", {kind}" for kind in dict.fromkeys(kinds)
         )
 
-    def matrix(self, measure: Measure) -> Array:
-        """Which classes of the two opened predictions go together, (R_left, R_right)."""
-        shape = tuple(
-            1 if atom is None else len(self.query.classes[atom.slot]) for atom in self.layout.opened
+    def _related(self, cross: tuple[Leaf, ...], first: int, second: int) -> Array | None:
+        between = tuple(
+            leaf
+            for leaf in cross
+            if {self.layout.side_of(atom.source) for atom in leaf.atoms} == {first, second}
         )
+        return self._matrix(between, first, second) if between else None
+
+    def _matrix(self, cross: tuple[Leaf, ...], first: int, second: int) -> Array:
+        """Which classes of two sides' opened predictions go together, (R_first, R_second)."""
+        opened = (self.layout.opened[first], self.layout.opened[second])
+        shape = [1 if atom is None else len(self.query.classes[atom.slot]) for atom in opened]
         matrix = np.ones(shape)
-        inside = self.layout.sides[0].sources
-        for leaf in terms(measure, self.layout)[2]:
+        for leaf in cross:
             table = self.relaxed.constants[leaf.name].values[0]
-            matrix = matrix * (table if leaf.atoms[0].source in inside else table.T)
+            flipped = self.layout.side_of(leaf.atoms[0].source) != first
+            matrix = matrix * (table.T if flipped else table)
         return matrix
 
-    def _key_of(self, side: int) -> KeyAxis | None:
-        inside = self.layout.sides[side].sources
+    def _key_of(self, side: int | None) -> KeyAxis | None:
+        inside = () if side is None else self.layout.sides[side].sources
         return next((axis for axis in self.axes if axis.atom.source in inside), None)
 
     def _code(self, codes: list[int]) -> Code:
         if self.frame is not None:
             by_side = [0, 0]
             for axis, code in zip(self.axes, codes, strict=True):
-                by_side[int(axis.atom.source not in self.layout.sides[0].sources)] = code
+                by_side[int(self.layout.side_of(axis.atom.source) != self.layout.root)] = code
             return by_side[0], by_side[1]
         rest = 0
         for axis, code in zip(self.axes[1:], codes[1:], strict=True):
@@ -204,12 +238,14 @@ class Sums:
         if self.frame is None:
             return self.relations[0].groups
         certain = [key for key in self.query.keys if not key.scalar.holes]
-        left = [any(s is key.scalar for s in self.layout.sides[0].groups) for key in certain]
+        root, other = self.layout.root, self.layout.other
+        from_root = [any(s is k.scalar for s in self.layout.sides[root].groups) for k in certain]
         found: list[tuple[object, ...]] = []
         for g, h in self.frame.groups:
-            from_left = iter(self.relations[0].groups[g] if self.relations[0].groups else ())
-            from_right = iter(self.relations[1].groups[h] if self.relations[1].groups else ())
-            found.append(tuple(next(from_left if mine else from_right) for mine in left))
+            mine = iter(self.relations[root].groups[g] if self.relations[root].groups else ())
+            groups = [] if other is None else self.relations[other].groups
+            theirs = iter(groups[h] if groups else ())
+            found.append(tuple(next(mine if here else theirs) for here in from_root))
         return found
 
     def _rows_are_independent(self) -> bool:
@@ -254,8 +290,8 @@ class Values:
     def existence(self, place: Place, gradient: Gradient | None = None) -> float:
         """Probability that the group has a row; the product rule where rows are not independent."""
         rows = self.sums.sums(0)
-        if isinstance(rows, JoinSums):
-            return _join_existence(rows, place)
+        if not isinstance(rows, RowSums):
+            return rows.existence(place.group, place.code)
         value, slope = existence(rows.weights(place.group, place.code))
         if gradient is not None:
             rows.push(place.group, place.code, slope, gradient)
@@ -313,24 +349,6 @@ class Values:
         if plan.uncertain:
             mean = self._at(plan.total, place) / count
             members.push(*at, -scale * mean / count, gradient)
-
-
-def _join_existence(sums: JoinSums, place: Place) -> float:
-    """1 - Π(1 - a_i[c] b_j[d]) over meeting segments and related classes."""
-    a, b = sums.presence()
-    frame = sums.frame
-    pairs = slice(int(frame.starts[place.group]), int(frame.starts[place.group + 1]))
-    i, j = frame.left_of[pairs], frame.right_of[pairs]
-    allowed = sums.matrix > 0.0
-    if sums.left_key:
-        allowed = allowed & np.asarray(sums.left_key.mask(place.code[0]))[:, None]
-    if sums.right_key:
-        allowed = allowed & np.asarray(sums.right_key.mask(place.code[1]))[None, :]
-    absent = 0.0
-    with np.errstate(divide="ignore"):
-        for c, d in itertools.compress(np.ndindex(*allowed.shape), allowed.ravel()):
-            absent += float(np.log1p(-np.minimum(a[i, c] * b[j, d], 1.0)).sum())
-    return float(-np.expm1(absent))
 
 
 def as_mapping(gradient: Gradient, predictions: Predictions) -> dict[tuple[str, str], Array]:

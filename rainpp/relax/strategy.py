@@ -1,96 +1,142 @@
-"""Which tables DuckDB joins, and what is left for segment sums.
+"""Which tables DuckDB joins, and what is left for sums over messages.
 
-Conditions that tie tables together are of two kinds. Equalities of columns, and conditions over
+Conditions that tie tables together are of two kinds. Comparisons of columns, and conditions over
 one prediction of each table without columns, can be *cut*: the two tables stay apart and meet in
-`joinsums`. Everything else glues its tables into one side, whose rows DuckDB joins. Two sides are
-evaluated factorised; one side means joined rows.
+`joinsums` or `treesums`. Everything else glues its tables into one side, whose rows DuckDB joins.
+One side means joined rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.capture import SideSpec
+from rainpp.relax.edges import Edge, edges
 from rainpp.relax.events import Event, EventBuilder, Leaf, leaves, sources_of
+from rainpp.relax.forest import Comparison, Forest, comparison, forest
 from rainpp.relax.formula import Term
 from rainpp.relax.measures import Measure, Relaxation
+from rainpp.relax.partition import Partition
 from rainpp.relax.query import Atom, Query, Scalar
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layout:
-    """One or two sides, the prediction each keeps open, and the sources a self-join shares."""
+    """The sides, the prediction each keeps open, and the sources a self-join shares.
+
+    `edges` say how sides meet when they form a tree; they are empty for rows and for two sides
+    joined on equal keys alone. `root` is the side with the group keys, `other` a second one.
+    """
 
     sides: tuple[SideSpec, ...]
     opened: tuple[Atom | None, ...]
     twin: tuple[int, int] | None
+    edges: tuple[Edge, ...] = ()
+    root: int = 0
+    other: int | None = None
 
     @property
     def factorised(self) -> bool:
-        """Whether the two sides are kept apart."""
-        return len(self.sides) == 2
+        """Whether sides are kept apart."""
+        return len(self.sides) > 1
+
+    def side_of(self, source: int) -> int:
+        """The side a source belongs to."""
+        return next(place for place, side in enumerate(self.sides) if source in side.sources)
 
 
-class Partition:
-    """Sources grouped by the conditions that cannot be cut (union-find)."""
+def layout(
+    query: Query,
+    relaxed: Relaxation,
+    dialect: Dialect,
+    large: Callable[[frozenset[int]], bool] = lambda _: False,
+) -> Layout:
+    """Choose between joined rows and a factorised join.
 
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def find(self, source: int) -> int:
-        """The representative of a source's group."""
-        while self._parent[source] != source:
-            source = self._parent[source]
-        return source
-
-    def glue(self, sources: Iterable[int]) -> None:
-        """Put all of `sources` in one group."""
-        found = sorted({self.find(source) for source in sources})
-        for source in found[1:]:
-            self._parent[source] = found[0]
-
-    def members(self) -> list[frozenset[int]]:
-        """The groups, in order of their first source."""
-        groups: dict[int, set[int]] = {}
-        for source in range(len(self._parent)):
-            groups.setdefault(self.find(source), set()).add(source)
-        return [frozenset(group) for group in groups.values()]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Equality:
-    """left = right over columns of different sources: a join key."""
-
-    whole: Scalar
-    left: Scalar
-    right: Scalar
-
-
-def layout(query: Query, relaxed: Relaxation, dialect: Dialect) -> Layout:
-    """Choose between joined rows and the factorised join."""
+    `large` says for which sources there are too many pairs of rows to keep.
+    """
     certain = [condition for condition in query.conditions if not condition.holes]
-    equalities = _equalities(certain, query, dialect)
+    builder = EventBuilder(query, dialect, exact=True)
     if len(query.sources) > 1 and not _needs_rows(relaxed):
-        split = _split(query, relaxed, certain, equalities)
-        if split is not None:
-            found = _two_sides(query, relaxed, certain, equalities, split)
-            if found is not None:
-                return found
+        apart = forest(query, relaxed, builder, large)
+        found = _tree(query, relaxed, certain, apart, builder) if len(apart.sides) > 1 else None
+        found = found or _two(query, relaxed, certain, builder)
+        if found is not None:
+            return found
     everything = tuple(range(len(query.sources)))
     return Layout((_side(query, relaxed, certain, everything, ()),), (None,), None)
 
 
-def cross_leaf(event: Event, sides: tuple[frozenset[int], frozenset[int]]) -> Leaf | None:
-    """`event` if it relates one prediction of each side and nothing else."""
+def _two(
+    query: Query, relaxed: Relaxation, certain: list[Scalar], builder: EventBuilder
+) -> Layout | None:
+    """Two sides that meet on equal keys, if the rest can be glued so."""
+    compared = [found for c in certain if (found := comparison(c, builder))]
+    equalities = [found for found in compared if found.operator == "="]
+    split = _split(query, relaxed, certain, equalities)
+    return _two_sides(query, relaxed, certain, equalities, split) if split else None
+
+
+def _tree(
+    query: Query,
+    relaxed: Relaxation,
+    certain: list[Scalar],
+    apart: Forest,
+    builder: EventBuilder,
+) -> Layout | None:
+    """The layout of a forest; None if keys or shared predictions forbid it."""
+    opened = _opened(relaxed, apart.sides)
+    keyed = _sides_with_keys(query, relaxed, apart.sides)
+    twins = _twins(query, apart.sides) if relaxed.exact else []
+    if opened is None or len(keyed) > 2 or len(twins) > 1:
+        return None
+    if len(apart.sides) > 2 and (twins or len(keyed) > 1):
+        return None
+    if len(apart.sides) == 2 and apart.meetings[0].plain:
+        split = (apart.sides[0], apart.sides[1])
+        return _two_sides(query, relaxed, certain, list(apart.meetings[0].comparisons), split)
+    found, columns = edges(apart, builder)
+    sides = tuple(
+        _side(query, relaxed, certain, tuple(sorted(side)), (), wanted)
+        for side, wanted in zip(apart.sides, columns, strict=True)
+    )
+    root, other = [*keyed, *([0] if not keyed else []), None][:2]
+    assert root is not None
+    return Layout(sides, opened, twins[0] if twins else None, found, root, other)
+
+
+def _opened(
+    relaxed: Relaxation, sides: tuple[frozenset[int], ...]
+) -> tuple[Atom | None, ...] | None:
+    """The one prediction each side relates to others or groups by; None if it is several."""
+    cross = [leaf for event in _events(relaxed) if (leaf := cross_leaf(event, sides))]
+    opened: list[Atom | None] = []
+    for side in sides:
+        atoms = {atom for leaf in cross for atom in leaf.atoms if atom.source in side}
+        atoms |= {axis.atom for axis in relaxed.axes.values() if axis.atom.source in side}
+        if len(atoms) > 1 or sum(a.atom.source in side for a in relaxed.axes.values()) > 1:
+            return None
+        opened.append(next(iter(atoms), None))
+    return tuple(opened)
+
+
+def _sides_with_keys(
+    query: Query, relaxed: Relaxation, sides: tuple[frozenset[int], ...]
+) -> list[int]:
+    sources = {source for key in query.keys for source in key.scalar.sources}
+    sources |= {axis.atom.source for axis in relaxed.axes.values()}
+    return [place for place, side in enumerate(sides) if sources & side]
+
+
+def cross_leaf(event: Event, sides: tuple[frozenset[int], ...]) -> Leaf | None:
+    """`event` if it relates predictions of two sides and nothing else."""
     if not isinstance(event, Leaf) or not event.constant or len(event.atoms) != 2:
         return None
-    a, b = (atom.source for atom in event.atoms)
-    left, right = sides
-    return event if (a in left and b in right) or (a in right and b in left) else None
+    sources = {atom.source for atom in event.atoms}
+    return None if any(sources <= side for side in sides) else event
 
 
 def _needs_rows(relaxed: Relaxation) -> bool:
@@ -100,24 +146,12 @@ def _needs_rows(relaxed: Relaxation) -> bool:
     )
 
 
-def _equalities(certain: list[Scalar], query: Query, dialect: Dialect) -> list[Equality]:
-    builder = EventBuilder(query, dialect, exact=True)
-    found: list[Equality] = []
-    for condition in certain:
-        node = condition.node.unnest()
-        if isinstance(node, exp.EQ):
-            left, right = (builder.part(side, condition.shown) for side in (node.left, node.right))
-            if left.sources and right.sources and not left.sources & right.sources:
-                found.append(Equality(condition, left, right))
-    return found
-
-
 def _events(relaxed: Relaxation) -> list[Event]:
     return list(dict.fromkeys(event for measure in relaxed.measures for event in measure.events))
 
 
 def _split(
-    query: Query, relaxed: Relaxation, certain: list[Scalar], equalities: list[Equality]
+    query: Query, relaxed: Relaxation, certain: list[Scalar], equalities: list[Comparison]
 ) -> tuple[frozenset[int], frozenset[int]] | None:
     parts = Partition(len(query.sources))
     keys = {id(equality.whole) for equality in equalities}
@@ -145,7 +179,7 @@ def _two_groups(
     query: Query,
     parts: Partition,
     crossing: list[tuple[int, int]],
-    equalities: list[Equality],
+    equalities: list[Comparison],
 ) -> tuple[frozenset[int], frozenset[int]] | None:
     """The two sides: where a condition over two predictions, or failing that a key, is cut."""
     met = {tuple(sorted((parts.find(a), parts.find(b)))) for a, b in crossing}
@@ -179,17 +213,12 @@ def _two_sides(
     query: Query,
     relaxed: Relaxation,
     certain: list[Scalar],
-    equalities: list[Equality],
+    equalities: list[Comparison],
     split: tuple[frozenset[int], frozenset[int]],
 ) -> Layout | None:
-    opened: list[Atom | None] = []
-    cross = [leaf for event in _events(relaxed) if (leaf := cross_leaf(event, split))]
-    for side in split:
-        atoms = {atom for leaf in cross for atom in leaf.atoms if atom.source in side}
-        atoms |= {axis.atom for axis in relaxed.axes.values() if axis.atom.source in side}
-        if len(atoms) > 1 or sum(a.atom.source in side for a in relaxed.axes.values()) > 1:
-            return None
-        opened.append(next(iter(atoms), None))
+    opened = _opened(relaxed, split)
+    if opened is None:
+        return None
     twins = _twins(query, split) if relaxed.exact else []
     if len(twins) > 1:
         return None
@@ -202,10 +231,10 @@ def _two_sides(
         _side(query, relaxed, certain, tuple(sorted(side)), tuple(_operand(e, side) for e in cut))
         for side in split
     )
-    return Layout(sides, tuple(opened), twins[0] if twins else None)
+    return Layout(sides, opened, twins[0] if twins else None, other=1)
 
 
-def _twins(query: Query, split: tuple[frozenset[int], frozenset[int]]) -> list[tuple[int, int]]:
+def _twins(query: Query, sides: tuple[frozenset[int], ...]) -> list[tuple[int, int]]:
     """Source pairs across the sides whose predictions are the same variables."""
     holes = [hole for hole, _ in query.calls]
     return sorted(
@@ -213,12 +242,18 @@ def _twins(query: Query, split: tuple[frozenset[int], frozenset[int]]) -> list[t
             (a, b)
             for slot, a in holes
             for other, b in holes
-            if slot == other and a in split[0] and b in split[1]
+            if slot == other and a != b and _apart(sides, a, b)
         }
     )
 
 
-def _operand(equality: Equality, side: frozenset[int]) -> Scalar:
+def _apart(sides: tuple[frozenset[int], ...], a: int, b: int) -> bool:
+    """Whether `a` is on a side before that of `b`."""
+    place = {source: number for number, side in enumerate(sides) for source in side}
+    return place[a] < place[b]
+
+
+def _operand(equality: Comparison, side: frozenset[int]) -> Scalar:
     return equality.left if equality.left.sources <= side else equality.right
 
 
@@ -228,6 +263,7 @@ def _side(
     certain: list[Scalar],
     sources: tuple[int, ...],
     joins: tuple[Scalar, ...],
+    columns: tuple[Scalar, ...] = (),
 ) -> SideSpec:
     """What to fetch for `sources`; anything that reads no table at all goes with source 0."""
     inside = frozenset(sources)
@@ -243,12 +279,13 @@ def _side(
         tuple(groups),
         joins,
         tuple(leaf for leaf in dict.fromkeys(wanted) if belongs(leaf.sources)),
+        columns,
     )
 
 
-def terms(measure: Measure, found: Layout) -> tuple[Term, Term, tuple[Leaf, ...]]:
-    """A measure cut in two: the left term, the right term, and the leaves that relate them."""
-    sides = (frozenset(found.sides[0].sources), frozenset(found.sides[1].sources))
+def terms(measure: Measure, found: Layout) -> tuple[tuple[Term, ...], tuple[Leaf, ...]]:
+    """A measure cut along the sides: a term for each, and the leaves that relate them."""
+    sides = tuple(frozenset(side.sources) for side in found.sides)
     cross = tuple(leaf for event in measure.events if (leaf := cross_leaf(event, sides)))
     made: list[Term] = []
     for place, side in enumerate(sides):
@@ -260,7 +297,7 @@ def terms(measure: Measure, found: Layout) -> tuple[Term, Term, tuple[Leaf, ...]
         payload = measure.payload
         mine = payload is not None and _on(payload.sources, side)
         made.append(Term(events, payload if mine else None, found.opened[place]))
-    return made[0], made[1], cross
+    return tuple(made), cross
 
 
 def _on(touched: frozenset[int], side: frozenset[int]) -> bool:

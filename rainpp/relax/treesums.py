@@ -1,0 +1,240 @@
+"""Sums over a tree of sides: messages go up, adjoints come down, joined rows are never formed.
+
+Every side keeps at most one prediction open. With S_e the pairing of an edge and M_e its class
+relation, a side's message is
+
+    up[row, c] = own[row, c] · Π_{children e} (S_e (up_e M_eᵀ))[row, c] ,
+
+and a total is Σ up over the rows of a group of the root. Reverse mode reads the same formula
+backwards: an adjoint D of `up` gives D ∘ Π to `own` and S_eᵀ(D ∘ own ∘ Π_others) M_e to a child
+(Yannakakis' algorithm with classes as hidden attributes). In a self-join of two sides a pair may be
+one row with itself; those pairs are summed again as rows and the difference is added.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rainpp.relax.capture import Relation, joined, same_rows
+from rainpp.relax.pairing import Pairing
+from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
+from rainpp.relax.weights import excluded_products
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Branch:
+    """A child side under its parent: rows meet by `pairing`, whose left rows are the parent's.
+
+    `flipped` says that the parent is the right side of the pairing instead.
+    """
+
+    parent: int
+    child: int
+    pairing: Pairing
+    flipped: bool
+
+    def up(self, values: Array) -> Array:
+        """(parent rows, w) from (child rows, w)."""
+        return self.pairing.to_right(values) if self.flipped else self.pairing.to_left(values)
+
+    def down(self, values: Array) -> Array:
+        """(child rows, w) from (parent rows, w)."""
+        return self.pairing.to_left(values) if self.flipped else self.pairing.to_right(values)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tree:
+    """Relations and branches, parents first. `other` is the one side beside the root with groups.
+
+    Output group g · (groups of `other`) + h is group g of the root and h of `other`.
+    """
+
+    relations: tuple[Relation, ...]
+    branches: tuple[Branch, ...]
+    root: int
+    other: int | None
+
+    @property
+    def groups(self) -> list[tuple[int, int]]:
+        """(root group, other group) of every output group."""
+        return list(
+            itertools.product(
+                range(len(self.relations[self.root].groups)), range(self.num_other_groups)
+            )
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """How many output groups there may be."""
+        return len(self.relations[self.root].groups) * self.num_other_groups
+
+    def diagonal(self, twin: tuple[int, int] | None) -> Relation | None:
+        """Row pairs of two sides that are one row with itself; `twin` names the sources."""
+        if twin is None:
+            return None
+        (branch,) = self.branches
+        left, right = (self.relations[0], self.relations[1])
+        i, j = branch.pairing.among(*same_rows(left.rids[twin[0]], right.rids[twin[1]]))
+        main, rest = (left.group[i], right.group[j])
+        if self.root != 0:
+            main, rest = rest, main
+        group = main * self.num_other_groups + (rest if self.other is not None else 0)
+        by_group = np.lexsort([j, i, group])
+        return joined(left, right, (i[by_group], j[by_group]), group[by_group])
+
+    @property
+    def num_other_groups(self) -> int:
+        """Groups of `other`, 1 without it."""
+        return 1 if self.other is None else len(self.relations[self.other].groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A group and a predicted key of the tree's other side."""
+
+    group: int
+    code: int
+
+
+@dataclass(eq=False)
+class TreeSums:
+    """One measure over a tree of sides, summed by group and by the predicted key of two sides.
+
+    `matrices[b] (R_parent, R_child)` relates the opened predictions of branch b; None where it
+    relates nothing. A side without an open prediction has width 1.
+    """
+
+    tree: Tree
+    terms: tuple[RowTerm, ...]
+    matrices: tuple[Array | None, ...]
+    root_key: KeyAxis | None
+    other_key: KeyAxis | None
+    twice: tuple[RowSums, RowSums] | None = None
+    _up: dict[tuple[Choice, bool], list[Array]] = field(
+        default_factory=dict[tuple[Choice, bool], list[Array]], init=False
+    )
+
+    def totals(self, *, possible: bool = False) -> Array:
+        """(groups, values of the root's key, values of the other key)."""
+        tree, codes = self.tree, range(_count(self.other_key))
+        out = np.zeros((tree.num_groups, _count(self.root_key), len(codes)))
+        for group, code in itertools.product(range(tree.num_other_groups), codes):
+            up = self._messages(Choice(group, code), possible=possible)[tree.root]
+            sums = _keyed(segment_sums(up, self._starts), self.root_key)
+            out[group :: tree.num_other_groups, :, code] = sums
+        if self.twice and not possible:
+            shared, separate = (sums.totals() for sums in self.twice)
+            out = out + (shared - separate).reshape(out.shape)
+        return out
+
+    def push(self, group: int, code: tuple[int, int], scale: float, gradient: Gradient) -> None:
+        """Add scale · ∂totals[group, code]/∂P to `gradient`."""
+        tree = self.tree
+        main, rest = divmod(group, tree.num_other_groups)
+        choice = Choice(rest, code[1])
+        up = self._messages(choice, possible=False)
+        adjoint = np.zeros_like(up[tree.root])
+        rows = slice(int(self._starts[main]), int(self._starts[main + 1]))
+        adjoint[rows] = scale * _mask(self.root_key, code[0])
+        self._descend(tree.root, adjoint, choice, gradient)
+        if self.twice:
+            at = code if self.root_key else (code[1], 0)
+            self.twice[0].push(group, at, scale, gradient)
+            self.twice[1].push(group, at, -scale, gradient)
+
+    def existence(self, group: int, code: tuple[int, int]) -> float:
+        """Probability of a row, were different rows of a side independent given their class."""
+        main, rest = divmod(group, self.tree.num_other_groups)
+        some = self._present(self.tree.root, Choice(rest, code[1]))
+        rows = slice(int(self._starts[main]), int(self._starts[main + 1]))
+        weights = (some[rows] * _mask(self.root_key, code[0])).sum(axis=1)
+        with np.errstate(divide="ignore"):
+            return float(-np.expm1(np.log1p(-np.minimum(weights, 1.0)).sum()))
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        root = self.tree.relations[self.tree.root]
+        return np.searchsorted(root.group, np.arange(len(root.groups) + 1))
+
+    def _messages(self, choice: Choice, *, possible: bool) -> list[Array]:
+        """`up` of every side."""
+        if (choice, possible) not in self._up:
+            up = [self._own(side, choice, possible) for side in range(len(self.terms))]
+            for number in reversed(range(len(self.tree.branches))):
+                branch = self.tree.branches[number]
+                up[branch.parent] = up[branch.parent] * self._arrived(number, up[branch.child])
+            self._up[choice, possible] = up
+        return self._up[choice, possible]
+
+    def _own(self, side: int, choice: Choice, possible: bool) -> Array:
+        message = self.terms[side].message(possible=possible)
+        message = message if message.ndim == 2 else message[:, None]
+        return message if side != self.tree.other else message * self._chosen(choice)
+
+    def _chosen(self, choice: Choice) -> Array:
+        """Rows and classes of the other side that count, (n, 1) or (n, R)."""
+        assert self.tree.other is not None
+        relation = self.tree.relations[self.tree.other]
+        inside = (relation.group == choice.group).astype(float)[:, None]
+        return inside * _mask(self.other_key, choice.code)
+
+    def _arrived(self, number: int, message: Array) -> Array:
+        """What a branch brings to its parent, (n, R) or (n, 1)."""
+        matrix = self.matrices[number]
+        related = message.sum(axis=1, keepdims=True) if matrix is None else message @ matrix.T
+        return self.tree.branches[number].up(related)
+
+    def _descend(self, side: int, adjoint: Array, choice: Choice, gradient: Gradient) -> None:
+        """Hand the adjoint of `up` to the side's own term and to its children."""
+        up = self._messages(choice, possible=False)
+        numbers = [n for n, b in enumerate(self.tree.branches) if b.parent == side]
+        own = self._own(side, choice, False)
+        factors = [own, *(self._arrived(n, up[self.tree.branches[n].child]) for n in numbers)]
+        mine, *theirs = [adjoint * other for other in excluded_products(factors)]
+        if side == self.tree.other:
+            mine = mine * self._chosen(choice)
+        term = self.terms[side]
+        everything = slice(0, len(self.tree.relations[side]))
+        term.push(everything, mine if term.term.opened else mine.sum(axis=1), gradient)
+        for number, slope in zip(numbers, theirs, strict=True):
+            branch, matrix = self.tree.branches[number], self.matrices[number]
+            if matrix is None:
+                down = branch.down(slope.sum(axis=1, keepdims=True))
+                down = np.broadcast_to(down, up[branch.child].shape)
+            else:
+                down = branch.down(slope) @ matrix
+            self._descend(branch.child, down, choice, gradient)
+
+    def _present(self, side: int, choice: Choice) -> Array:
+        """Per row and class: the row counts and has a partner in every child."""
+        some = self._own(side, choice, False)
+        for number, branch in enumerate(self.tree.branches):
+            if branch.parent == side:
+                below, matrix = self._present(branch.child, choice), self.matrices[number]
+                met = below.sum(axis=1, keepdims=True) if matrix is None else below @ matrix.T
+                with np.errstate(divide="ignore"):
+                    logs = np.log1p(-np.minimum(met, 1.0))
+                some = some * -np.expm1(branch.up(np.maximum(logs, -1e3)))
+        return some
+
+
+def _count(key: KeyAxis | None) -> int:
+    return len(key.values) if key else 1
+
+
+def _mask(key: KeyAxis | None, code: int) -> Array:
+    return np.asarray(key.mask(code), float) if key else np.ones(1)
+
+
+def _keyed(sums: Array, key: KeyAxis | None) -> Array:
+    """Sum a class axis into the values of the side's key, or away."""
+    if key is None:
+        return sums.sum(axis=1, keepdims=True)
+    return sums @ (key.codes[:, None] == np.arange(len(key.values))).astype(float)
