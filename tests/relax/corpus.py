@@ -28,6 +28,7 @@ class Verdict:
     status: str
     detail: str = ""
     method: str = ""
+    covered: tuple[bool, ...] = ()
 
 
 def judge(con: duckdb.DuckDBPyConnection, oracle: Oracle, data: Data, query: Generated) -> Verdict:

@@ -86,6 +86,11 @@ class Oracle:
         self._set(predictions, world)
         return self._con.execute(sql).fetchall()
 
+    def hard(self, sql: str, predictions: Sequence[Prediction]) -> list[tuple]:
+        """The plain answer under the likeliest classes."""
+        world = [int(row.argmax()) for p in predictions for row in p.probabilities]
+        return self.run(plain(sql, self.models), predictions, world)
+
     def names(self, sql: str, predictions: Sequence[Prediction]) -> list[str]:
         """Column names of the answer."""
         self._set(predictions, [0] * sum(len(p.features) for p in predictions))

@@ -1,0 +1,96 @@
+"""Batches of generated queries, for the quick tests and the long experiment alike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import duckdb
+
+from rainpp.errors import RainError, UnsupportedQueryError
+from tests.relax.corpus import Verdict, judge
+from tests.relax.corpus_certain import certain_differences
+from tests.relax.corpus_schema import MODELS, Data, random_data
+from tests.relax.enumeration import Oracle
+from tests.relax.generator import Generated, num_worlds, random_query
+from tests.relax.worlds import evaluated
+
+MAX_WORLDS = 250
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A query, its database and what became of it."""
+
+    seed: int
+    data: Data
+    query: Generated
+    verdict: Verdict
+
+
+def described(outcome: Outcome) -> dict[str, object]:
+    """A finding as plain data, enough to repeat it."""
+    return {
+        "seed": outcome.seed,
+        "sql": outcome.query.sql,
+        "cells": outcome.query.cells,
+        "status": outcome.verdict.status,
+        "detail": outcome.verdict.detail,
+        "method": outcome.verdict.method,
+        "setup": outcome.data.statements(),
+        "probabilities": {".".join(s): p.tolist() for s, p in outcome.data.probabilities.items()},
+    }
+
+
+def enumerated(seed: int, count: int) -> list[Outcome]:
+    """`count` queries over one small random database against their possible worlds."""
+    rng = random.Random(seed)
+    data = random_data(rng)
+    return list(_judged(seed, data, _affordable(rng, data, count), judge))
+
+
+def certain(seed: int, count: int) -> list[Outcome]:
+    """`count` queries over one larger database whose predictions are certain, against DuckDB."""
+    rng = random.Random(seed)
+    data = random_data(rng, largest=12, one_hot=True)
+    queries = [random_query(rng) for _ in range(count)]
+    return list(_judged(seed, data, queries, same_as_duckdb))
+
+
+def _affordable(rng: random.Random, data: Data, count: int) -> Iterator[Generated]:
+    sizes = {slot: p.shape for slot, p in data.probabilities.items()}
+    while count:
+        query = random_query(rng)
+        if num_worlds(query.sql, sizes) <= MAX_WORLDS:
+            count -= 1
+            yield query
+
+
+def _judged(seed, data: Data, queries, check) -> Iterator[Outcome]:
+    with data.open() as con:
+        oracle = Oracle(con, MODELS)
+        for query in queries:
+            try:
+                yield Outcome(seed, data, query, check(con, oracle, data, query))
+            except duckdb.Error:
+                continue  # a spelling DuckDB does not accept
+
+
+def same_as_duckdb(
+    con: duckdb.DuckDBPyConnection, oracle: Oracle, data: Data, query: Generated
+) -> Verdict:
+    """The one-hot law: the plain and the relaxed answer are DuckDB's, NULLs included."""
+    predictions = [oracle.prediction(s, p) for s, p in data.probabilities.items()]
+    rows = oracle.hard(query.sql, predictions)
+    try:
+        answer = evaluated(con, query.sql, data.probabilities, classes=MODELS)
+        problem = next(certain_differences(answer, rows, query.cells), None)
+    except UnsupportedQueryError as refusal:
+        return Verdict("refused", refusal.why)
+    except RainError as failure:
+        return Verdict("crash", f"{type(failure).__name__}: {failure}")
+    except Exception as failure:  # noqa: BLE001  any other exception is a finding
+        return Verdict("crash", f"{type(failure).__name__}: {failure}")
+    exact = "exact" if answer.method.startswith("exact") else "approximate"
+    return Verdict("wrong" if problem else exact, problem or "", answer.method)
