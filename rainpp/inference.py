@@ -24,7 +24,7 @@ from rainpp.errors import (
 )
 from rainpp.index.artifact import Index
 from rainpp.model import Model, check_inputs
-from rainpp.relax.catalog import TableEntry, clean, find_table, quote, suggest
+from rainpp.relax.catalog import TableEntry, clean, find_table, names_files, quote, suggest
 from rainpp.types import ClassValue, PredictionTable, PyTree
 
 Encode = Callable[..., PyTree]
@@ -64,12 +64,12 @@ class InferenceTable:
 
 
 def resolve_table(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
-    """The base table `name` means: a plain name, or schema.table as in SQL.
+    """The base table `name` means: a plain name, schema.table as in SQL, or the path of files.
 
     Raises
     ------
-    QueryError, UnsupportedQueryError : there is none, or it is a view or a file, or a column of its
-        own hides the row ids.
+    QueryError, UnsupportedQueryError : there is none, or it is a view that is more than another
+        name, or a column of its own hides the row ids.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise QueryError(f"`table` is {name!r}; it must be the name of a table.")
@@ -84,10 +84,11 @@ def resolve_table(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
 
 
 def _find_entry(con: duckdb.DuckDBPyConnection, name: str) -> TableEntry:
+    plain = exp.Table(this=exp.to_identifier(name, quoted=True))
     try:
-        return find_table(con, exp.Table(this=exp.to_identifier(name, quoted=True)), name)
+        return find_table(con, plain, name)
     except (QueryError, UnsupportedQueryError):
-        if "." not in name:
+        if "." not in name or names_files(plain):
             raise
         try:
             table = exp.to_table(name, dialect="duckdb")

@@ -5,20 +5,29 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import cast
 
 import duckdb
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.errors import ParseError
 from sqlglot.tokenizer_core import TokenType
 
 from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.relax.dialect import render
+from rainpp.relax.numbered import HIDDEN, Reader, number_rows, reader_of
 from rainpp.relax.query import hole_name
 
 _DEFAULT = "SELECT current_database(), current_schema()"
 _TABLES = "SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE NOT internal"
-_VIEWS = "SELECT database_name, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal"
+_VIEWS = (
+    "SELECT database_name, schema_name, view_name, sql, tags['duckdb_python_register'] "
+    "FROM duckdb_views() WHERE NOT internal"
+)
+_PLAIN = {"expressions", "from_"}
+_NAMES = {"this", "db", "catalog", "alias"}
 _COPY_FIRST = "Make it a table first: CREATE TABLE name AS SELECT ..."
 
 
@@ -70,45 +79,169 @@ def builtin_functions() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def find_table(con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str) -> TableEntry:
-    """The base table that `table` names, matched as DuckDB does, without regard to case.
+    """The rows that `table` names, as DuckDB resolves it: a table, a file, a registered frame.
+
+    A view that only renames one of these (SELECT * FROM it) stands for it: for a table under the
+    table's name, for a file or a frame under the view's own.
 
     Raises
     ------
     QueryError : nothing of that name exists; the message lists the tables there are.
-    UnsupportedQueryError : it is a view, a file or a registered object, which have no row ids.
+    UnsupportedQueryError : it is any other view, which has no row ids.
     """
-    name = table.name
-    database, default = rows(con, _DEFAULT)[0]
-    tables = rows(con, _TABLES)
-    matches = _matching(tables, table, (database, default))
-    if not matches:
-        _refuse_missing(con, name, shown, [str(entry[2]) for entry in tables])
-    found = min(matches, key=lambda entry: entry[0] != "temp")
-    where, inside, stored = (str(part) for part in found)
-    qualified = ".".join(quote(part) for part in (where, inside, stored))
-    if where == "temp" or (where, inside) == (database, default):
-        display = stored
-    else:
-        parts = [inside, stored] if where == database else [where, inside, stored]
-        display = ".".join(_quote_if_needed(part) for part in parts)
-    return TableEntry(display, qualified, _columns(con, qualified))
+    return _find(con, table, shown, rows(con, _DEFAULT)[0])
+
+
+def _find(
+    con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str, default: tuple[object, ...]
+) -> TableEntry:
+    reader = reader_of(table)
+    if not isinstance(table.this, exp.Identifier):
+        if reader is None:
+            why = "it is neither a table nor files"
+            raise UnsupportedQueryError(shown, why=why, instead=_COPY_FIRST)
+        return _numbered(con, reader, shown)
+    tables = _tables(con)
+    matches = _matching(tables, table, default)
+    view = _view_entry(con, table, default, matches)
+    if view is not None:
+        return _through_view(con, view, shown)
+    if matches:
+        found = min(matches, key=_temporary_first)
+        qualified = _qualified(found)
+        return TableEntry(_display(con, found), qualified, _columns(con, qualified))
+    if reader is not None:
+        return _numbered(con, reader, shown)
+    raise QueryError(
+        f"there is no table `{shown}`{suggest(table.name, [str(e[2]) for e in tables], 'tables')}"
+    )
+
+
+def has_rows(node: exp.Expr) -> bool:
+    """Whether `find_table` can be asked about what stands after FROM: a name or files."""
+    if not isinstance(node, exp.Table):
+        return False
+    return isinstance(node.this, exp.Identifier) or reader_of(node) is not None
+
+
+def names_files(node: exp.Table) -> bool:
+    """Whether `node` reads files, if no table has that name."""
+    return reader_of(node) is not None
+
+
+def default_alias(node: exp.Table) -> str:
+    """The name columns of `node` are reached by when it has no alias."""
+    reader = reader_of(node)
+    return node.name if reader is None else reader.alias
 
 
 def find_view(con: duckdb.DuckDBPyConnection, table: exp.Table) -> str | None:
     """The SELECT that the view named by `table` stands for; None when it names no view.
 
-    A list of column names in the view's definition becomes one around its SELECT. A temporary table
-    hides a view of the same name, as in DuckDB.
+    A view that `find_table` takes for a table is none here. A list of column names in the view's
+    definition becomes one around its SELECT. A temporary table hides a view of the same name, as in
+    DuckDB.
     """
     default = rows(con, _DEFAULT)[0]
-    views = _matching(rows(con, _VIEWS), table, default)
-    if not views:
+    view = _view_entry(con, table, default, _matching(_tables(con), table, default))
+    if view is None or _source(view) is not None:
         return None
-    found = min(views, key=lambda entry: entry[0] != "temp")
-    hiding = _matching(rows(con, _TABLES), table, default)
-    if found[0] != "temp" and any(entry[0] == "temp" for entry in hiding):
+    body = _view_body(str(view[3]))
+    return body if _names_inside(con, view) == default else _spelled_out(con, body, view)
+
+
+def _spelled_out(con: duckdb.DuckDBPyConnection, body: str, view: tuple[object, ...]) -> str:
+    """The SELECT of a view in another schema, with that schema before the names it finds there."""
+    tree = cast(exp.Expr, DuckDB().parse(body)[0])
+    here = [entry for entry in [*_tables(con), *rows(con, _VIEWS)] if entry[:2] == view[:2]]
+    hiding = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        named = not table.db and table.name.lower() not in hiding
+        if named and any(_same(entry[2], table.name) for entry in here):
+            table.set("db", exp.to_identifier(str(view[1]), quoted=True))
+            table.set("catalog", exp.to_identifier(str(view[0]), quoted=True))
+    return render(tree, DuckDB())
+
+
+def _tables(con: duckdb.DuckDBPyConnection) -> list[tuple[object, ...]]:
+    return [entry for entry in rows(con, _TABLES) if not str(entry[2]).startswith(HIDDEN)]
+
+
+def _view_entry(
+    con: duckdb.DuckDBPyConnection,
+    table: exp.Table,
+    default: tuple[object, ...],
+    tables: list[tuple[object, ...]],
+) -> tuple[object, ...] | None:
+    """The view that DuckDB takes `table` for, None if one of `tables` of that name hides it."""
+    found = [*_matching(rows(con, _VIEWS), table, default), *tables]
+    first = min(found, key=_temporary_first, default=())
+    return first if len(first) > 3 else None
+
+
+def _temporary_first(entry: tuple[object, ...]) -> bool:
+    return entry[0] != "temp"
+
+
+def _source(view: tuple[object, ...]) -> exp.Table | None:
+    """The one relation a view shows all of; None when it chooses or changes anything."""
+    if view[4] is not None:
+        return exp.to_table(str(view[2]))
+    start, _, rest = _view_body(str(view[3])).partition(" FROM ")
+    try:
+        tree = DuckDB().parse(f"SELECT * FROM {rest}")[0] if start == "SELECT *" else None
+    except ParseError:
         return None
-    return _view_body(str(found[3]))
+    if tree is None or {key for key, value in tree.args.items() if value} != _PLAIN:
+        return None
+    inner = cast(exp.Expr, tree.args["from_"].this)
+    plain = not any(value and key not in _NAMES for key, value in inner.args.items())
+    return inner if plain and isinstance(inner, exp.Table) and has_rows(inner) else None
+
+
+def _through_view(
+    con: duckdb.DuckDBPyConnection, view: tuple[object, ...], shown: str
+) -> TableEntry:
+    source, name = _source(view), _display(con, view)
+    if source is None:
+        raise UnsupportedQueryError(
+            shown, why="a view has no row ids to attach predictions to", instead=_COPY_FIRST
+        )
+    if view[4] is not None:
+        return _numbered(con, Reader(_qualified(view), name, name, None), shown)
+    entry = _find(con, source, shown, _names_inside(con, view))
+    hidden = entry.qualified.startswith(f'"temp"."main"."{HIDDEN}')
+    return replace(entry, shown=name) if hidden else entry
+
+
+def _names_inside(con: duckdb.DuckDBPyConnection, view: tuple[object, ...]) -> tuple[object, ...]:
+    """Where names without a schema are looked up inside a view: in its own schema."""
+    return rows(con, _DEFAULT)[0] if view[0] == "temp" else view[:2]
+
+
+def _numbered(con: duckdb.DuckDBPyConnection, reader: Reader, shown: str) -> TableEntry:
+    try:
+        columns = rows(con, f"DESCRIBE SELECT * FROM {reader.relation}")
+        names = tuple(str(row[0]) for row in columns)
+        if "rowid" in (name.lower() for name in names):
+            return TableEntry(reader.shown, reader.relation, names)
+        return TableEntry(reader.shown, number_rows(con, reader), names)
+    except duckdb.Error as problem:
+        raise QueryError(f"cannot read `{shown}`: {clean(problem)}.") from None
+
+
+def _qualified(entry: tuple[object, ...]) -> str:
+    return ".".join(quote(str(part)) for part in entry[:3])
+
+
+def _display(con: duckdb.DuckDBPyConnection, entry: tuple[object, ...]) -> str:
+    """The shortest name that SQL resolves to a table or view."""
+    default = rows(con, _DEFAULT)[0]
+    where, inside, stored = (str(part) for part in entry[:3])
+    if where == "temp" or (where, inside) == default:
+        return stored
+    parts = [inside, stored] if where == default[0] else [where, inside, stored]
+    return ".".join(_quote_if_needed(part) for part in parts)
 
 
 def _view_body(sql: str) -> str:
@@ -156,21 +289,6 @@ def _quote_if_needed(name: str) -> str:
 
 def _columns(con: duckdb.DuckDBPyConnection, qualified: str) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in rows(con, f"DESCRIBE {qualified}"))
-
-
-def _refuse_missing(
-    con: duckdb.DuckDBPyConnection, name: str, shown: str, tables: list[str]
-) -> None:
-    views = rows(con, "SELECT view_name FROM duckdb_views() WHERE NOT internal")
-    if any(_same(view[0], name) for view in views):
-        raise UnsupportedQueryError(
-            shown, why="a view has no row ids to attach predictions to", instead=_COPY_FIRST
-        )
-    if "." in name or "/" in name:
-        raise UnsupportedQueryError(
-            shown, why="a file has no row ids to attach predictions to", instead=_COPY_FIRST
-        )
-    raise QueryError(f"there is no table `{shown}`{suggest(name, tables, 'tables')}")
 
 
 def suggest(name: str, existing: list[str], what: str) -> str:

@@ -18,6 +18,7 @@ from rainpp.relax.capture import registered
 from rainpp.relax.catalog import clean, quote
 from rainpp.relax.dialect import render
 from rainpp.relax.masks import sql_type
+from rainpp.relax.numbered import HIDDEN
 from rainpp.relax.query import Query, hole_name
 from rainpp.relax.scope import Scope
 from rainpp.types import PredictionTable
@@ -71,7 +72,7 @@ class HardQuery:
             try:
                 answer = con.sql(self._filled(names)).to_arrow_table()
                 shown = answer.select(range(answer.num_columns - len(self.hidden)))
-                frame = _frame(con, shown)
+                frame = answer_frame(con, shown)
             except duckdb.Error as error:
                 raise QueryError(f"DuckDB refuses the query: {self._translated(error)}.") from None
         return frame, answer
@@ -95,7 +96,8 @@ def predicted(table: PredictionTable) -> pa.Table:
     return pa.table({"rid": pa.array(np.asarray(table.rowids, np.int64)), "prediction": values})
 
 
-def _frame(con: duckdb.DuckDBPyConnection, answer: pa.Table) -> pd.DataFrame:
+def answer_frame(con: duckdb.DuckDBPyConnection, answer: pa.Table) -> pd.DataFrame:
+    """An answer as pandas, whatever its column names."""
     names = answer.column_names
     plain = answer.rename_columns([f"c{i}" for i in range(len(names))])
     with warnings.catch_warnings():
@@ -149,7 +151,12 @@ def _replace_sources(tree: exp.Select, query: Query) -> None:
     mentioned = {name.name.lower() for name in tree.find_all(exp.Identifier)}
     for place, (node, source) in enumerate(zip(nodes, query.sources, strict=True)):
         slots = sorted(slot for (slot, at), _ in query.calls if at == place)
+        alias = exp.TableAlias(this=exp.to_identifier(source.alias, quoted=True))
         if not slots:
+            if HIDDEN in source.qualified:  # the rows that were numbered, not the file as it is now
+                numbered = exp.to_table(source.qualified, dialect="duckdb")
+                numbered.set("alias", alias)
+                node.replace(numbered)
             continue
         columns = [f"t.{quote(name)}" for name in source.columns if name.lower() in mentioned]
         columns.append("t.rowid AS rowid")
@@ -160,5 +167,4 @@ def _replace_sources(tree: exp.Select, query: Query) -> None:
         text = f"SELECT {', '.join(columns)} FROM {source.qualified} AS t {' '.join(joins)}"
         name = f"__predicted_source_{place}"
         tree.with_(name, as_=text, materialized=len(nodes) > 1, dialect="duckdb", copy=False)
-        alias = exp.TableAlias(this=exp.to_identifier(source.alias, quoted=True))
         node.replace(exp.Table(this=exp.to_identifier(name, quoted=True), alias=alias))

@@ -8,7 +8,7 @@ import duckdb
 from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
-from rainpp.relax.catalog import find_table
+from rainpp.relax.catalog import default_alias, find_table, has_rows
 from rainpp.relax.query import Source
 from rainpp.relax.scope import Scope
 
@@ -52,7 +52,7 @@ def _check_kind(join: exp.Join, scope: Scope) -> None:
 
 
 def _add(node: exp.Expr, scope: Scope, con: duckdb.DuckDBPyConnection) -> None:
-    if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
+    if not isinstance(node, exp.Table) or not has_rows(node):
         raise UnsupportedQueryError(
             scope.shown(node), why="it is not a table, so it has no row ids", instead=_COPY_FIRST
         )
@@ -75,7 +75,7 @@ def _add(node: exp.Expr, scope: Scope, con: duckdb.DuckDBPyConnection) -> None:
             why="its column `rowid` hides DuckDB's row id",
             instead="Rename that column",
         )
-    name = node.alias or node.name
+    name = node.alias or default_alias(node)
     if any(source.alias.lower() == name.lower() for source in scope.sources):
         raise QueryError(f"`{name}` names two tables of this query; give each its own alias.")
     scope.sources.append(Source(name, entry.shown, entry.qualified, entry.columns))
