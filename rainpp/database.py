@@ -48,7 +48,7 @@ from rainpp.point_query import complain_about_point, point_sql, read_point, read
 from rainpp.ranking import Ranking
 from rainpp.relax.catalog import TableEntry
 from rainpp.relax.dialect import dialect_for, parse_select
-from rainpp.relax.plan import Slot, make_plan
+from rainpp.relax.ask import MAX_ERROR, Slot, prepare
 from rainpp.result import Result
 from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
@@ -209,6 +209,25 @@ class Database:
         self._models[name.lower()] = RegisteredModel(name, known)
         self._tables[_key(name, entry)] = [InferenceTable(predictions, content, columns=columns)]
 
+    def register_table(self, name: str, source: Any) -> None:
+        """Let SQL read a frame or files as the table `name`, until the connection closes.
+
+        Their rows are numbered from zero in the order of the frame or the files: the row order of
+        gradients and of `register_predictions`.
+
+        Parameters
+        ----------
+        source : a pandas DataFrame or Arrow table, taken as it is now; or the path of a Parquet,
+            CSV or JSON file, or a pattern like "part-*.parquet", read whenever it is asked.
+
+        Raises
+        ------
+        QueryError : the database has a table or view of that name.
+        DataError : `source` cannot be read as a table.
+        """
+        with exclusive(self.connection):
+            register_table(self.connection, name, source)
+
     def materialize(
         self, name: str, *, table: str, args: Sequence[str], progress: Progress = silent
     ) -> None:
@@ -246,13 +265,15 @@ class Database:
             stored = registered.index.arrays[f"{label}-projections"]
         self._tables[_key(name, entry)] = [replace(found, projections=stored)]
 
-    def sql(self, query: str, *, mode: str = "exact") -> Result:
+    def sql(self, query: str, *, mode: str = "exact", max_relax_error: float = MAX_ERROR) -> Result:
         """Run a query over predictions.
 
         Parameters
         ----------
         query : one SELECT that calls registered models.
         mode : "exact" (expectation under independent predictions) or "rain" (product rules).
+        max_relax_error : a query too entangled to be relaxed exactly is sampled; it is refused when
+            the 95 % interval of a value is wider than this share of max(1, |value|) to either side.
 
         Raises
         ------
@@ -264,14 +285,14 @@ class Database:
         if mode not in ("exact", "rain"):
             raise QueryError(f"`mode` is {mode!r}; it must be 'exact' or 'rain'.")
         with exclusive(self.connection):
-            return self._ask(query, mode)
+            return self._ask(query, mode, _limit(max_relax_error))
 
-    def _ask(self, query: str, mode: str) -> Result:
+    def _ask(self, query: str, mode: str, max_error: float) -> Result:
         functions = {item.name: item.classes for item in self._models.values()}
-        plan = make_plan(query, self.connection, functions)
+        plan = prepare(query, self.connection, functions)
         tables = {slot: self._inference_table(slot, plan.entry(slot)) for slot in plan.slots}
         models = {item.name: item for item in self._models.values()}
-        setting = Setting(self.connection, plan, mode, tables, models)
+        setting = Setting(self.connection, plan, mode, tables, models, max_error)
         return Result(setting, setting.evaluate())
 
     def rank(
@@ -429,6 +450,12 @@ class Database:
         grown = replace(registered, index=index.with_arrays(arrays, notes))
         self._models[registered.name.lower()] = grown
         return grown
+
+
+def _limit(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise QueryError(f"`max_relax_error` is {value!r}; it must be a number from 0.")
+    return float(value)
 
 
 def _check_kinds(model: Any, index: Any, encode: Any) -> None:
