@@ -29,7 +29,7 @@ from rainpp.complaint import (
 from rainpp.complaint.want import read_finite
 from rainpp.connection import exclusive
 from rainpp.errors import ComplaintError
-from rainpp.relax.answer import Answer
+from rainpp.relax.ask import AnyAnswer
 from rainpp.setting import Setting
 
 # A row of the answer: its position, or values of its columns.
@@ -41,7 +41,7 @@ class Result:
     """The answer of a query over predictions, hard and relaxed."""
 
     setting: Setting = field(repr=False)
-    answer: Answer = field(repr=False)
+    answer: AnyAnswer = field(repr=False)
 
     def df(self) -> pd.DataFrame:
         """The plain answer: DuckDB's own, with every prediction taken as its likeliest class."""
@@ -58,6 +58,16 @@ class Result:
     def method(self) -> str:
         """How the relaxed answer was computed: mode and strategy."""
         return self.answer.method
+
+    def explain(self) -> str:
+        """The plan that ran, one operator per line, with what it read and how it was evaluated."""
+        return self.answer.explain()
+
+    def error(
+        self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None
+    ) -> float:
+        """Half width of a 95 % interval around a relaxed cell; 0 where it is exact."""
+        return self.answer.error(self._row(row, where), column)
 
     def gradient(
         self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None
@@ -118,7 +128,7 @@ class Result:
         try:
             key = self.answer.key(self._row(row, where))
         except ComplaintError:
-            if where is None or not isinstance(where, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if row is not None or not isinstance(where, Mapping):
                 raise
             key = self._key_not_in_the_answer(where)
         return self.complain_about(Row(key), Presence(wanted=False))

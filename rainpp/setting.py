@@ -11,8 +11,7 @@ from rainpp.connection import exclusive
 from rainpp.errors import DataError
 from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
-from rainpp.relax.answer import Answer, evaluate
-from rainpp.relax.plan import Plan, Slot
+from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +19,17 @@ class Setting:
     """What a query ran against; enough to run it again with a retrained model."""
 
     connection: duckdb.DuckDBPyConnection
-    plan: Plan
+    plan: AnyPlan
     mode: str
     tables: Mapping[Slot, InferenceTable]
     models: Mapping[str, RegisteredModel]
+    max_error: float = MAX_ERROR
 
-    def evaluate(self) -> Answer:
+    def evaluate(self) -> AnyAnswer:
         """Run the query with the predictions of `tables`."""
         predictions = {slot: table.predictions for slot, table in self.tables.items()}
         with exclusive(self.connection):
-            return evaluate(self.plan, self.connection, predictions, mode=self.mode)
+            return answer(self.plan, self.connection, predictions, self.mode, self.max_error)
 
     def check_unchanged(self) -> None:
         """Refuse to compare with an answer whose rows are no longer there as they were.

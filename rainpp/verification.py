@@ -16,7 +16,7 @@ from rainpp.errors import DataError, ModelError, RainError, SettingsError, named
 from rainpp.intervention import Intervention
 from rainpp.model import Model
 from rainpp.ranking import Ranking
-from rainpp.relax.answer import Answer
+from rainpp.relax.ask import AnyAnswer
 from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
@@ -181,7 +181,7 @@ def _check_options(fit: Any, top: Any) -> None:
 
 def _answers(
     settings: Sequence[Setting], name: str = "", model: Model | None = None
-) -> dict[Setting, Answer]:
+) -> dict[Setting, AnyAnswer]:
     """The answer of each query once, however many complaints are about it; by `model` if given."""
     asked = {s: s.with_model(name, model) if model is not None else s for s in settings}
     return {setting: again.evaluate() for setting, again in asked.items()}
@@ -229,7 +229,7 @@ def _outputs(model: Model, training: TrainingSet) -> str:
     return f"{model.criterion.num_classes(width)} {model.task} outputs"
 
 
-def _outcome(bound: BoundComplaint, change: float, after: Answer) -> Outcome:
+def _outcome(bound: BoundComplaint, change: float, after: AnyAnswer) -> Outcome:
     complaint = bound.complaint
     hard, relaxed = complaint.about.read(after)
     return Outcome(

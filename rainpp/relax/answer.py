@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import duckdb
 import numpy as np
@@ -19,7 +19,7 @@ from rainpp.relax.plan import Plan, Slot
 from rainpp.relax.query import Cell
 from rainpp.relax.relaxed import Place, Sums, Values, as_mapping
 from rainpp.relax.rowsums import Gradient, Predictions, RowSums
-from rainpp.types import PredictionTable
+from rainpp.types import ClassValue, PredictionTable
 
 Array = NDArray[np.float64]
 _NEARLY_CERTAIN = 1.0 - 1e-6
@@ -86,6 +86,16 @@ class Answer:
         gradient = Gradient.zeros(self._sums.predictions)
         self._values.add_gradient(cell, place, gradient)
         return as_mapping(gradient, self._sums.predictions)
+
+    def error(self, row: int, column: str) -> float:
+        """Half width of a 95 % interval around a relaxed value: 0, nothing is approximated."""
+        self._cell(column)
+        find_row(self.frame, row, None)
+        return 0.0
+
+    def explain(self) -> str:
+        """How the query was evaluated: method, sides, masks."""
+        return f"{self.method}\n{self._plan}"
 
     def key(self, row: int) -> dict[str, object]:
         """Values of the GROUP BY expressions of a row, by output name, else by their SQL."""
@@ -249,14 +259,24 @@ def evaluate(
     """
     if mode not in ("exact", "rain"):
         raise QueryError(f'`mode` must be "exact" or "rain"; got {mode!r}.')
-    predictions = _predictions(plan, tables)
+    predictions = match_predictions(plan.slots, plan.query.classes, tables)
     sums = Sums(con, plan.query, plan.relaxed(con, exact=mode == "exact"), predictions)
     return Answer(plan, sums, plan.hard.run(con, predictions.tables))
 
 
-def _predictions(plan: Plan, tables: Mapping[Slot, PredictionTable]) -> Predictions:
+def match_predictions(
+    slots: Sequence[Slot],
+    known: Sequence[tuple[ClassValue, ...]],
+    tables: Mapping[Slot, PredictionTable],
+) -> Predictions:
+    """The predictions of every slot in float64.
+
+    Raises
+    ------
+    QueryError : some are missing, read other arguments, or have another shape.
+    """
     chosen: list[PredictionTable] = []
-    for slot, classes in zip(plan.slots, plan.query.classes, strict=True):
+    for slot, classes in zip(slots, known, strict=True):
         table = tables.get(slot)
         if table is None:
             raise QueryError(f"there are no predictions of `{slot.model}` for `{slot.table}`.")
@@ -273,4 +293,4 @@ def _predictions(plan: Plan, tables: Mapping[Slot, PredictionTable]) -> Predicti
             )
         chosen.append(table)
     arrays = tuple(np.asarray(table.probabilities, np.float64) for table in chosen)
-    return Predictions(plan.slots, tuple(chosen), arrays)
+    return Predictions(tuple(slots), tuple(chosen), arrays)

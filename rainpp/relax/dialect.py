@@ -67,12 +67,30 @@ def spelling(node: exp.Expr, sql: str, dialect: Dialect) -> str:
 
 
 def parse_select(sql: str, dialect: Dialect) -> exp.Select:
-    """The one SELECT statement in `sql`.
+    """The one SELECT block in `sql`.
 
     Raises
     ------
     QueryError : `sql` is empty or does not parse; the message underlines the place.
     UnsupportedQueryError : several statements, or a statement that is not a SELECT.
+    """
+    tree = parse_query(sql, dialect)
+    if isinstance(tree, exp.Select):
+        return tree
+    raise UnsupportedQueryError(
+        spelling(tree, sql, dialect),
+        why="it is not one SELECT block",
+        instead="Query each SELECT on its own",
+    )
+
+
+def parse_query(sql: str, dialect: Dialect) -> exp.Query:
+    """The one query in `sql`: SELECT, a set operation of several, or either in parentheses.
+
+    Raises
+    ------
+    QueryError : `sql` is empty or does not parse; the message underlines the place.
+    UnsupportedQueryError : several statements, or a statement that is not a query.
     """
     written = _statements(sql, dialect)
     if not written:
@@ -86,13 +104,15 @@ def parse_select(sql: str, dialect: Dialect) -> exp.Select:
     _check_reads(written[0])
     tree = _parse(sql, dialect)
     _check_no_writes(tree, sql, dialect)
-    if isinstance(tree, exp.Select):
+    while isinstance(tree, exp.Subquery) and not tree.args.get("with_"):
+        tree = tree.unnest()
+    if isinstance(tree, exp.Query):
         return tree
-    if isinstance(tree, exp.SetOperation):
-        why, instead = "set operations have no relaxation yet", "Query each SELECT on its own"
-    else:
-        why, instead = "it is not a SELECT", "Only SELECT statements can be relaxed"
-    raise UnsupportedQueryError(spelling(tree, sql, dialect), why=why, instead=instead)
+    raise UnsupportedQueryError(
+        spelling(tree, sql, dialect),
+        why="it is not a SELECT",
+        instead="Only SELECT statements can be relaxed",
+    )
 
 
 def _statements(sql: str, dialect: Dialect) -> list[str]:

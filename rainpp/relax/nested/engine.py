@@ -1,0 +1,233 @@
+"""Evaluation of a qualified query, operator by operator, as relations of rows with events.
+
+Columns of a result are c0, c1, ... in SELECT order; o0, o1, ... are order keys; KEY names the outer
+row a correlated subquery was evaluated for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn, cast
+
+import numpy as np
+import pyarrow as pa
+from sqlglot import exp
+
+from rainpp.errors import UnsupportedQueryError
+from rainpp.relax.catalog import quote
+from rainpp.relax.nested.algebra import Index
+from rainpp.relax.nested.relation import ROW, Context, Relation, integers
+from rainpp.relax.nested.rewriting import order_keys, output_names
+
+KEY = "__key"
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """CTEs in sight: uncertain ones as relations, certain ones as the text of a WITH clause.
+
+    `keys` are the outer rows a correlated subquery is evaluated for, under the alias `outer`.
+    """
+
+    relations: dict[str, Relation] = field(default_factory=dict[str, Relation])
+    certain: dict[str, str] = field(default_factory=dict[str, str])
+    keys: Relation | None = None
+    outer: str = ""
+
+    def prefix(self) -> str:
+        """The WITH clause in front of every statement that may read a certain CTE."""
+        if not self.certain:
+            return ""
+        listed = ", ".join(f"{quote(name)} AS ({sql})" for name, sql in self.certain.items())
+        return f"WITH {listed} "
+
+    def without_keys(self) -> Scope:
+        """The same names outside any correlated subquery."""
+        return Scope(self.relations, self.certain)
+
+
+class Engine:
+    """Evaluates the queries of one statement."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def uncertain(self, node: exp.Expr, scope: Scope) -> bool:
+        """Whether anything below `node` reads a table with predictions."""
+        for table in node.find_all(exp.Table):
+            base = self.context.bases.get(table.name)
+            if table.name in scope.relations or (base is not None and base.slots):
+                return True
+        return False
+
+    def query(self, node: exp.Expr, scope: Scope) -> Relation:
+        """The rows of any query expression."""
+        self.context.depth += 1
+        found = self._query(node, scope)
+        self.context.depth -= 1
+        return found
+
+    def _query(self, node: exp.Expr, scope: Scope) -> Relation:
+        if isinstance(node, exp.Subquery):
+            return self._query(node.this, self.with_ctes(node, scope))
+        if isinstance(node, exp.SetOperation):
+            return self.limited(node, self._set_operation(node, self.with_ctes(node, scope)), scope)
+        if isinstance(node, exp.Select):
+            from rainpp.relax.nested.select import select
+
+            return select(self, node, self.with_ctes(node, scope))
+        self.refuse(node, "it has no relaxation", "Use SELECT, UNION, INTERSECT or EXCEPT")
+
+    def with_ctes(self, node: exp.Expr, scope: Scope) -> Scope:
+        """`scope` with the CTEs of `node`, each evaluated once."""
+        with_ = node.args.get("with_")
+        for cte in cast("list[exp.CTE]", with_.expressions if with_ is not None else []):
+            names = output_names(cte.this)
+            alias = cte.args.get("alias")
+            given = [c.name for c in (alias.args.get("columns") or [] if alias else [])]
+            names = [*given, *names[len(given) :]]
+            if self.uncertain(cte.this, scope):
+                found = self.titled(self.query(cte.this, scope.without_keys()), names)
+                scope = Scope(
+                    {**scope.relations, cte.alias: found}, scope.certain, scope.keys, scope.outer
+                )
+            else:
+                sql = self.context.sql(cte.this)
+                scope = Scope(
+                    scope.relations, {**scope.certain, cte.alias: sql}, scope.keys, scope.outer
+                )
+        return scope
+
+    def titled(self, found: Relation, names: list[str]) -> Relation:
+        """The same rows under the names a query gives its columns."""
+        mapping = {f"c{i}": name for i, name in enumerate(names)}
+        table = found.table.rename_columns([mapping.get(n, n) for n in found.table.column_names])
+        cells = frozenset(mapping.get(name, name) for name in found.cells)
+        return self.context.relation(table, found.ids, found.owner, cells)
+
+    def stacked(self, left: Relation, right: Relation) -> Relation:
+        """UNION ALL."""
+        left, right = self._aligned(left, right)
+        table = pa.concat_tables([side.table.drop_columns([ROW]) for side in (left, right)])
+        owner = np.r_[left.owner, right.owner + int(left.owner.max(initial=-1)) + 1]
+        ids, cells = np.r_[left.ids, right.ids], left.cells | right.cells
+        return self.context.relation(table, ids, owner, cells)
+
+    def _set_operation(self, node: exp.SetOperation, scope: Scope) -> Relation:
+        left, right = self.query(node.left, scope), self.query(node.right, scope)
+        if node.args.get("by_name") or len(left.columns) != len(right.columns):
+            self.refuse(node, "its sides must have the same columns in order", "List the columns")
+        both = self.stacked(left, right)
+        self.context.note(type(node).__name__.lower(), "", len(both))
+        if not node.args.get("distinct", True):
+            if isinstance(node, exp.Union):
+                return both
+            self.refuse(node, "INTERSECT ALL and EXCEPT ALL have no relaxation", "Leave out ALL")
+        code, first, count = self.distinct_rows(both, list(both.columns))
+        algebra, cut = self.context.algebra, len(left)
+        present = [
+            algebra.some(both.ids[rows], code[rows], count)
+            for rows in (slice(0, cut), slice(cut, None))
+        ]
+        if isinstance(node, exp.Union):
+            merged = algebra.either(present)
+        elif isinstance(node, exp.Intersect):
+            merged = algebra.every(present)
+        else:
+            merged = algebra.every([present[0], algebra.negation(present[1])])
+        return self.context.relation(both.table.take(pa.array(first)), merged, np.arange(count))
+
+    def _aligned(self, left: Relation, right: Relation) -> tuple[Relation, Relation]:
+        """Both sides with the column types DuckDB gives their union."""
+        names = [name for name in left.columns if name in right.columns]
+        items = ", ".join(quote(name) for name in names)
+        types = self.context.con.sql(
+            f"SELECT {items} FROM {left.name} WHERE false UNION ALL "
+            f"SELECT {items} FROM {right.name} WHERE false"
+        ).types
+        casts = ", ".join(
+            f"CAST({quote(name)} AS {kind}) AS {quote(name)}"
+            for name, kind in zip(names, types, strict=True)
+        )
+        found = [
+            self.context.relation(
+                self.context.fetch(f"SELECT {casts} FROM {side.name} ORDER BY {ROW}"),
+                side.ids,
+                side.owner,
+                side.cells,
+            )
+            for side in (left, right)
+        ]
+        return found[0], found[1]
+
+    def distinct_rows(self, found: Relation, columns: list[str]) -> tuple[Index, Index, int]:
+        """(code of every row, first row of every code, number of codes) by equal values."""
+        n = len(found)
+        if not columns or not n:
+            return np.zeros(n, np.int64), np.zeros(min(n, 1), np.int64), min(n, 1)
+        order = ", ".join(quote(name) for name in columns)
+        fetched = self.context.fetch(
+            f"SELECT dense_rank() OVER (ORDER BY {order}) - 1 AS code "
+            f"FROM {found.name} ORDER BY {ROW}"
+        )
+        code = integers(fetched, "code")
+        _, first = np.unique(code, return_index=True)
+        return code, first.astype(np.int64), len(first)
+
+    def distinct(self, found: Relation) -> Relation:
+        """SELECT DISTINCT: equal rows are one, there if any of them is."""
+        visible = [name for name in found.columns if name[0] == "c" or name == KEY]
+        code, first, count = self.distinct_rows(found, visible)
+        ids = self.context.algebra.some(found.ids, code, count)
+        self.context.note("distinct", "", count)
+        return self.context.relation(found.table.take(pa.array(first)), ids, np.arange(count))
+
+    def limited(self, node: exp.Expr, found: Relation, scope: Scope) -> Relation:
+        """LIMIT and OFFSET in the order the node asks for; order keys are dropped."""
+        limit, offset = node.args.get("limit"), node.args.get("offset")
+        drop = [name for name in found.columns if name[0] == "o"]
+        if limit is not None or offset is not None:
+            if scope.keys is not None:
+                self.refuse(node, "LIMIT in a correlated subquery has no relaxation", "Use min")
+            found = self._leading(node, found)
+        if not drop:
+            return found
+        table = found.table.drop_columns(drop)
+        return self.context.relation(table, found.ids, found.owner, found.cells)
+
+    def _leading(self, node: exp.Expr, found: Relation) -> Relation:
+        limit, offset = node.args.get("limit"), node.args.get("offset")
+        take = None if limit is None else self._number(limit)
+        skip = 0 if offset is None else self._number(offset)
+        keys = ", ".join([*self._order(node, found), ROW])
+        order = integers(self.context.fetch(f"SELECT {ROW} FROM {found.name} ORDER BY {keys}"), ROW)
+        ids = self.context.algebra.leading(found.ids[order], skip, take)
+        self.context.note("limit", f"{take} offset {skip}", len(order))
+        rows = found.table.take(pa.array(order))
+        return self.context.relation(rows, ids, found.owner[order], found.cells)
+
+    def _order(self, node: exp.Expr, found: Relation) -> list[str]:
+        keys: list[str] = []
+        names = output_names(node)
+        for number, key in enumerate(order_keys(node)):
+            text = f"o{number}"
+            if text not in found.columns:
+                title = key.this.name if isinstance(key.this, exp.Column) else ""
+                if title not in names:
+                    self.refuse(key, "it orders by something not shown", "Order by a column")
+                text = f"c{names.index(title)}"
+            direction = "DESC" if key.args.get("desc") else "ASC"
+            keys.append(
+                f"{text} {direction} NULLS {'FIRST' if key.args.get('nulls_first') else 'LAST'}"
+            )
+        return keys
+
+    def _number(self, node: exp.Expr) -> int:
+        value = node.expression
+        if not (isinstance(value, exp.Literal) and value.is_int):
+            self.refuse(node, "only a whole number is understood here", "Write LIMIT 10")
+        return int(value.name)
+
+    def refuse(self, node: exp.Expr, why: str, instead: str) -> NoReturn:
+        """Raise the error for something that has no relaxation."""
+        raise UnsupportedQueryError(self.context.shown(node), why=why, instead=instead)

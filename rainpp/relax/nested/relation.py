@@ -1,0 +1,194 @@
+"""Relations between operators: ordinary rows in DuckDB, an event id and an owner for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+
+from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.relax.capture import registered
+from rainpp.relax.catalog import clean, quote
+from rainpp.relax.dialect import render
+from rainpp.relax.masks import literal, sql_type
+from rainpp.relax.nested.algebra import ALWAYS, NEVER, Algebra, Index
+from rainpp.relax.nested.resolve import Base
+from rainpp.relax.query import Slot
+from rainpp.relax.rowsums import Predictions
+from rainpp.types import ClassValue, PredictionTable
+
+ROW = "__row"
+MAX_ROWS = 20_000_000
+
+
+@dataclass(eq=False, slots=True)
+class Relation:
+    """The rows of one operator's result; DuckDB reads them as `name`, with their number as ROW.
+
+    Row i is there in event `ids[i]`. Rows with one `owner` are alternatives: the values one answer
+    row takes in different worlds. `cells` are the columns whose value, not presence, is uncertain.
+    """
+
+    name: str
+    table: pa.Table
+    ids: Index
+    owner: Index
+    cells: frozenset[str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns a query sees."""
+        return tuple(name for name in self.table.column_names if name != ROW)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """One line of the explanation: an operator, what it did, and how many rows came out."""
+
+    depth: int
+    operator: str
+    detail: str
+    rows: int
+
+
+@dataclass(eq=False)
+class Context:
+    """What every stage of one evaluation shares."""
+
+    con: duckdb.DuckDBPyConnection
+    dialect: Dialect
+    algebra: Algebra
+    predictions: Predictions
+    slots: Sequence[Slot]
+    classes: Sequence[tuple[ClassValue, ...]]
+    bases: dict[str, Base]
+    calls: dict[int, str]
+    stack: ExitStack
+    steps: list[Step] = field(default_factory=list[Step])
+    depth: int = 0
+
+    def note(self, operator: str, detail: str, rows: int) -> None:
+        """Remember what was done, for `explain`."""
+        self.steps.append(Step(self.depth, operator, detail, rows))
+
+    def sql(self, node: exp.Expr) -> str:
+        """SQL of a lowered expression."""
+        return render(node, self.dialect)
+
+    def shown(self, node: exp.Expr) -> str:
+        """SQL of a lowered expression with predictions as the user wrote them."""
+        text = self.sql(node)
+        for slot, call in self.calls.items():
+            text = re.sub(rf'("\w+"\.)?"__prediction_{slot}"', lambda _: call, text)
+        return text
+
+    def fetch(self, sql: str) -> pa.Table:
+        """All rows of `sql`.
+
+        Raises
+        ------
+        QueryError : DuckDB refuses it.
+        """
+        try:
+            return self.con.sql(sql).to_arrow_table()
+        except duckdb.Error as error:
+            raise QueryError(f"DuckDB refuses the query: {self.clean(error)}.") from None
+
+    def clean(self, error: Exception) -> str:
+        """DuckDB's message with predictions as the user wrote them."""
+        text = clean(error)
+        for slot, call in self.calls.items():
+            text = text.replace(f"__prediction_{slot}", call)
+        return text
+
+    def register(self, table: pa.Table) -> str:
+        """A quoted name under which SQL sees `table` until the evaluation ends."""
+        return quote(self.stack.enter_context(registered(self.con, table)))
+
+    def relation(
+        self, table: pa.Table, ids: Index, owner: Index, cells: frozenset[str] = frozenset()
+    ) -> Relation:
+        """Keep the rows that can be there, numbered, and let SQL see them."""
+        table, possible = _unnumbered(table), ids != NEVER
+        if not possible.all():
+            chosen = np.flatnonzero(possible)
+            table, ids, owner = table.take(pa.array(chosen)), ids[chosen], owner[chosen]
+        if len(ids) > MAX_ROWS:
+            raise UnsupportedQueryError(
+                "the query",
+                why=f"{len(ids)} rows could be in an intermediate result; the limit is {MAX_ROWS}",
+                instead="Add conditions that do not involve predictions",
+            )
+        owner = np.unique(owner, return_inverse=True)[1].astype(np.int64) if len(owner) else owner
+        numbered = table.append_column(ROW, pa.array(np.arange(len(ids), dtype=np.int64)))
+        return Relation(self.register(numbered), numbered, ids, owner, cells)
+
+    def places(self, slot: int, rids: Index) -> Index:
+        """Positions of table rows among the predictions of a slot."""
+        return place_rows(self.predictions.tables[slot], rids)
+
+    def expanded(self, base: Base) -> str:
+        """A base table with one row per combination of predicted classes."""
+        columns = [f"t.{quote(name)}" for name in base.entry.columns]
+        parts = [f"{base.entry.qualified} AS t"]
+        columns.append("t.rowid AS rowid")
+        for slot in sorted(base.slots):
+            kind = sql_type(tuple(self.classes[slot]))
+            values = ", ".join(
+                f"({i}, {literal(value, kind)})" for i, value in enumerate(self.classes[slot])
+            )
+            parts.append(f"(VALUES {values}) AS h{slot}(c, v)")
+            columns += [f"h{slot}.c AS __class_{slot}", f"h{slot}.v AS __prediction_{slot}"]
+        return f"(SELECT {', '.join(columns)} FROM {' CROSS JOIN '.join(parts)})"
+
+
+def place_rows(table: PredictionTable, rids: Index) -> Index:
+    """Positions of row ids in a prediction table.
+
+    Raises
+    ------
+    QueryError : a row has no prediction, so the table changed since they were made.
+    """
+    known = table.rowids
+    found = np.minimum(np.searchsorted(known, rids), max(0, len(known) - 1))
+    missing = np.ones(len(rids), bool) if not len(known) else known[found] != rids
+    if missing.any():
+        raise QueryError(
+            f"{int(missing.sum())} rows of `{table.table}` have no prediction by "
+            f"`{table.model}` (first: rowid {int(rids[missing][0])}); the table changed "
+            "after the predictions were made, so predict again."
+        )
+    return found.astype(np.int64)
+
+
+def integers(table: pa.Table, name: str) -> Index:
+    """An integer column without NULLs as int64."""
+    return np.asarray(table.column(name).to_numpy(), np.int64)
+
+
+def certain_ids(n: int) -> Index:
+    """(n,) events that always hold."""
+    return np.full(n, ALWAYS, np.int64)
+
+
+def combined_owner(columns: Sequence[Index], n: int) -> Index:
+    """One number per distinct combination of owners."""
+    if not columns:
+        return np.arange(n, dtype=np.int64)
+    if len(columns) == 1:
+        return columns[0]
+    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _unnumbered(table: pa.Table) -> pa.Table:
+    return table.drop_columns([ROW]) if ROW in table.column_names else table

@@ -1,0 +1,304 @@
+"""Rows of one block while its expressions are evaluated; subqueries and windows become columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+from sqlglot import exp
+
+from rainpp.relax.catalog import quote
+from rainpp.relax.nested.algebra import NEVER, Aggregation, Index, Members
+from rainpp.relax.nested.relation import ROW, Relation, certain_ids, integers
+from rainpp.relax.nested.rewriting import (
+    ColumnName,
+    columns_of,
+    is_grouped,
+    outer_columns,
+    renamed,
+    substituted,
+)
+
+if TYPE_CHECKING:
+    from rainpp.relax.nested.engine import Engine, Scope
+
+_MAX_PAIRS = 5_000_000
+_KEY = "__key"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A relation whose columns stand for the columns of a block.
+
+    `places` maps (alias, name) to a column, `extra` the SQL of a whole expression to the column
+    that holds its value.
+    """
+
+    engine: Engine
+    scope: Scope
+    relation: Relation
+    places: dict[ColumnName, str]
+    extra: dict[str, str]
+
+    @property
+    def key(self) -> str | None:
+        """The column that names the outer row of a correlated subquery."""
+        return self.places.get((self.scope.outer, _KEY)) if self.scope.keys is not None else None
+
+    def place(self, node: exp.Expr) -> exp.Expr:
+        """`node` over the columns of the relation, alias b."""
+        known = {sql: exp.column(name, table="b", quoted=True) for sql, name in self.extra.items()}
+        node = substituted(node, known, self.engine.context.dialect) if known else node
+        return renamed(node, lambda name: ("b", self.places[name]) if name in self.places else None)
+
+    def varies(self, node: exp.Expr) -> bool:
+        """Whether the value of an expression, not only its row's presence, is uncertain."""
+        found = {column.name for column in self.place(node).find_all(exp.Column)}
+        return bool(found & self.relation.cells)
+
+    def evaluate(self, items: Sequence[tuple[str, exp.Expr]]) -> pa.Table:
+        """Values of expressions, one row per row."""
+        context = self.engine.context
+        listed = ", ".join(f"{context.sql(self.place(e))} AS {quote(n)}" for n, e in items)
+        return context.fetch(
+            f"{self.scope.prefix()}SELECT {listed or '1 AS one'} FROM {self.relation.name} AS b "
+            f"ORDER BY b.{ROW}"
+        )
+
+    def holds(self, condition: exp.Expr) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which rows satisfy a condition."""
+        node = exp.Is(this=exp.Paren(this=condition.copy()), expression=exp.Boolean(this=True))
+        found = self.evaluate([("holds", node)])
+        return np.asarray(found.column("holds").to_numpy(zero_copy_only=False), bool)
+
+    def filtered(self, conditions: Sequence[exp.Expr]) -> Rows:
+        """The rows where all conditions hold."""
+        rows = self
+        for condition in conditions:
+            rows = rows.expanded([condition])
+            chosen = np.flatnonzero(rows.holds(condition))
+            rows = rows.taken(chosen, rows.relation.ids[chosen])
+            rows.engine.context.note("filter", rows.engine.context.shown(condition), len(chosen))
+        return rows
+
+    def taken(
+        self, chosen: Index, ids: Index, added: dict[str, pa.ChunkedArray | pa.Array] | None = None
+    ) -> Rows:
+        """Some of the rows, possibly repeated, with new events and further columns that vary."""
+        table = self.relation.table.drop_columns([ROW]).take(pa.array(chosen))
+        cells = self.relation.cells
+        for name, values in (added or {}).items():
+            table, cells = table.append_column(name, values), cells | {name}
+        found = self.engine.context.relation(table, ids, self.relation.owner[chosen], cells)
+        return Rows(self.engine, self.scope, found, self.places, self.extra)
+
+    def knowing(self, node: exp.Expr, column: str) -> Rows:
+        """The same rows, remembering which column holds the value of `node`."""
+        sql = self.engine.context.sql(node)
+        return Rows(
+            self.engine, self.scope, self.relation, self.places, {**self.extra, sql: column}
+        )
+
+    def expanded(self, nodes: Sequence[exp.Expr]) -> Rows:
+        """A row for every value the uncertain subqueries in `nodes` can take."""
+        rows = self
+        for node in nodes:
+            for query in list(_subqueries(node)):
+                known = self.engine.context.sql(query) in rows.extra
+                if not known and self.engine.uncertain(query, self.scope):
+                    rows = rows._with_subquery(query)
+        return rows
+
+    def _with_subquery(self, node: exp.Expr) -> Rows:
+        if isinstance(node, exp.Exists):
+            return self._joined(node, *self._exists(node))
+        if isinstance(node, exp.Subquery):
+            return self._joined(node, *self._scalar(node))
+        return self._joined(node, *self._compared(node))
+
+    def _joined(
+        self, node: exp.Expr, code: Index, key: Index, values: pa.Array, ids: Index
+    ) -> Rows:
+        """Every row with every alternative of its key; `code` is the key of a row."""
+        order = np.argsort(key, kind="stable")
+        key, ids, values = key[order], ids[order], values.take(pa.array(order))
+        low, high = np.searchsorted(key, code), np.searchsorted(key, code, side="right")
+        counts = high - low
+        row = np.repeat(np.arange(len(code)), counts)
+        start = np.repeat(low - np.r_[0, np.cumsum(counts)[:-1]] if len(counts) else low, counts)
+        alternative = start + np.arange(len(row))
+        events = self.engine.context.algebra.every([self.relation.ids[row], ids[alternative]])
+        name = f"__value_{len(self.extra)}"
+        taken = self.taken(row, events, {name: values.take(pa.array(alternative))})
+        return taken.knowing(node, name)
+
+    def _keys(
+        self, query: exp.Expr, more: Sequence[tuple[str, exp.Expr]]
+    ) -> tuple[Index, Relation]:
+        """Distinct outer values a subquery depends on: the key of every row, and the keys."""
+        context = self.engine.context
+        names = [name for name in outer_columns(query) if name in self.places]
+        items = [
+            (".".join(name), exp.column(name[1], table=name[0], quoted=True)) for name in names
+        ]
+        items += more
+        if not items:
+            table = pa.table({_KEY: pa.array([0], pa.int64())})
+            keys = context.relation(table, certain_ids(1), np.zeros(1, np.int64))
+            return np.zeros(len(self.relation), np.int64), keys
+        values = self.evaluate(items)
+        numbered = context.relation(
+            values, certain_ids(len(values)), np.arange(len(values)), frozenset()
+        )
+        code, first, count = self.engine.distinct_rows(numbered, list(numbered.columns))
+        chosen = values.take(pa.array(first)).append_column(_KEY, pa.array(np.arange(count)))
+        return code, context.relation(chosen, certain_ids(count), np.arange(count))
+
+    def _inner(self, query: exp.Expr, keys: Relation) -> Relation:
+        """A subquery's rows for every key, with a column KEY."""
+        from rainpp.relax.nested.engine import Scope
+
+        outer = f"k{len(self.scope.outer) + len(self.extra)}_{len(self.relation)}"
+        outer = f"outer_{outer}"
+        inside = set(outer_columns(query)) & set(self.places)
+        moved = renamed(query, lambda n: (outer, ".".join(n)) if n in inside else None)
+        scope = Scope(self.scope.relations, self.scope.certain, keys, outer)
+        found = self.engine.query(moved, scope)
+        return found
+
+    def _exists(self, node: exp.Exists) -> tuple[Index, Index, pa.Array, Index]:
+        query = cast(exp.Expr, node.this).copy()
+        for unneeded in ("order", "distinct"):
+            query.set(unneeded, None)
+        code, keys = self._keys(query, [])
+        found = self._inner(query, keys)
+        algebra, count = self.engine.context.algebra, len(keys)
+        present = algebra.some(found.ids, integers(found.table, _KEY), count)
+        key = np.arange(count)
+        values = pa.array([True] * count + [False] * count)
+        return code, np.r_[key, key], values, np.r_[present, algebra.negation(present)]
+
+    def _scalar(self, node: exp.Subquery) -> tuple[Index, Index, pa.Array, Index]:
+        code, keys = self._keys(node, [])
+        found = self._inner(node, keys)
+        key, count = integers(found.table, _KEY), len(keys)
+        values = found.table.column("c0").combine_chunks()
+        algebra = self.engine.context.algebra
+        single = np.unique(np.stack([key, found.owner], axis=1), axis=0)[:, 0]
+        if len(np.unique(single)) < len(single):
+            self.engine.refuse(node, "it may return several rows", "Aggregate it, as min() does")
+        absent = algebra.negation(algebra.some(found.ids, key, count))
+        return (
+            code,
+            np.r_[key, np.arange(count)],
+            pa.concat_arrays([values, pa.nulls(count, values.type)]),
+            np.r_[found.ids, absent],
+        )
+
+    def _compared(self, node: exp.Expr) -> tuple[Index, Index, pa.Array, Index]:
+        """IN, = ANY, < ALL and the like: true, false and NULL are three alternatives."""
+        left, query, operator, universal = _comparison(node)
+        code, keys = self._keys(query, [("__left", left)])
+        context, algebra, count = self.engine.context, self.engine.context.algebra, len(keys)
+        if any(name in self.places for name in outer_columns(query)):
+            found = self._inner(query, keys)
+            on = f"k.{_KEY} = r.{_KEY}"
+        else:
+            found = self.engine.query(query, self.scope.without_keys())
+            on = "true"
+        pairs = context.fetch(
+            f"SELECT * FROM (SELECT k.{_KEY} AS k, r.{ROW} AS r, "
+            f'(k."__left" {operator} r.c0) AS met FROM {keys.name} AS k '
+            f"JOIN {found.name} AS r ON {on}) WHERE met IS {'NOT TRUE' if universal else 'NOT FALSE'} "
+            "ORDER BY k, r"
+        )
+        key, row = integers(pairs, "k"), integers(pairs, "r")
+        unknown = np.asarray(pairs.column("met").is_null().to_numpy(), bool)
+        decided, open_ = (
+            algebra.some(found.ids[row[chosen]], key[chosen], count)
+            for chosen in (~unknown, unknown)
+        )
+        undecided = algebra.every([algebra.negation(decided), open_])
+        other = algebra.every([algebra.negation(decided), algebra.negation(open_)])
+        values = [not universal] * count + [None] * count + [universal] * count
+        ids = np.r_[decided, undecided, other]
+        kept = ids != NEVER
+        place = np.tile(np.arange(count), 3)
+        array = pa.array(values, pa.bool_()).take(pa.array(np.flatnonzero(kept)))
+        return code, place[kept], array, ids[kept]
+
+    def with_windows(self, nodes: Sequence[exp.Expr]) -> Rows:
+        """A row for every value the window aggregates in `nodes` can take."""
+        rows = self
+        for node in nodes:
+            for window in list(node.find_all(exp.Window)):
+                if self.engine.context.sql(window) not in rows.extra:
+                    rows = rows._with_window(window)
+        return rows
+
+    def _with_window(self, window: exp.Window) -> Rows:
+        from rainpp.relax.nested.grouping import aggregation
+
+        engine, context = self.engine, self.engine.context
+        call = cast(exp.Expr, window.this)
+        if window.args.get("order") is not None or window.args.get("spec") is not None:
+            engine.refuse(window, "a window in an order has no relaxation", "Use PARTITION BY only")
+        arguments: list[tuple[str, exp.Expr]] = []
+        item = aggregation(engine, call, arguments)
+        parts = cast("list[exp.Expr]", window.args.get("partition_by") or [])
+        values = self.evaluate([(f"p{i}", part) for i, part in enumerate(parts)] + arguments)
+        n = len(self.relation)
+        numbered = context.relation(values, certain_ids(n), np.arange(n)) if n else self.relation
+        code = engine.distinct_rows(numbered, [f"p{i}" for i in range(len(parts))])[0]
+        order = np.argsort(code, kind="stable")
+        low = np.searchsorted(code[order], code)
+        counts = np.searchsorted(code[order], code, side="right") - low
+        if counts.sum() > _MAX_PAIRS:
+            engine.refuse(window, "its partitions are too large", "Use GROUP BY and a join")
+        row = np.repeat(np.arange(n), counts)
+        start = np.repeat(low - (np.cumsum(counts) - counts), counts)
+        other = order[start + np.arange(len(row))]
+        both = context.algebra.every([self.relation.ids[row], self.relation.ids[other]])
+        table = values.select([name for name, _ in arguments]).take(pa.array(other))
+        found = context.algebra.outcomes(Members(both, row, n, table), [item])
+        column = f"__value_{len(self.extra)}"
+        taken = self.taken(found.segment, found.ids, {column: found.table.column("v0")})
+        context.note("window", context.shown(window), len(found.ids))
+        return taken.knowing(window, column)
+
+
+def _subqueries(node: exp.Expr) -> Iterator[exp.Expr]:
+    """Outermost subqueries of an expression, with the comparison they belong to."""
+    if isinstance(node, (exp.Exists, exp.Subquery)):
+        yield node
+    elif isinstance(node, exp.In) and node.args.get("query") is not None:
+        yield from _subqueries(node.this)
+        yield node
+    elif isinstance(node, exp.Binary) and isinstance(node.expression, (exp.Any, exp.All)):
+        yield node
+    else:
+        for child in node.iter_expressions():
+            yield from _subqueries(child)
+
+
+def _comparison(node: exp.Expr) -> tuple[exp.Expr, exp.Expr, str, bool]:
+    """(left side, subquery, operator, whether it must hold for all)."""
+    if isinstance(node, exp.In):
+        return node.this, cast(exp.Expr, node.args["query"]).unnest(), "=", False
+    operators = {
+        exp.EQ: "=",
+        exp.NEQ: "<>",
+        exp.LT: "<",
+        exp.LTE: "<=",
+        exp.GT: ">",
+        exp.GTE: ">=",
+    }
+    quantified = cast(exp.Expr, node.args["expression"])
+    query = cast(exp.Expr, quantified.this).unnest()
+    return node.args["this"], query, operators[type(node)], isinstance(quantified, exp.All)
+
+
+__all__ = ["Aggregation", "Rows", "columns_of", "is_grouped"]
