@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rainpp.complaint.want import SMALLEST, number
+from rainpp.complaint.want import number
 
 Gradient = dict[tuple[str, str], np.ndarray]
+_LEAST_SCALE = 1e-24
 
 
 class Answers(Protocol):
@@ -88,11 +89,11 @@ class Row:
         """d probability / d probabilities of the predictions.
 
         Made from the logarithm, which does not vanish when many rows support this one. The slope is
-        true while the row is absent with a probability of 1e-6 or more; a surer row keeps that
-        scale, so that its supporters can still be told apart.
+        true while the row is absent with a probability of 1e-24 or more; a surer row keeps that
+        scale, so that its supporters can still be told apart in 32 bits.
         """
         log_absent, slope = answer.log_absence(self.key)
-        absent = max(math.exp(log_absent), SMALLEST)
+        absent = max(math.exp(log_absent), _LEAST_SCALE)
         return {name: -absent * part for name, part in slope.items()}
 
     def state(self, hard: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from rainpp.errors import ComplaintError
 
 # -log p and -log(1 - p) are cut where less than this probability is left.
-SMALLEST = 1e-6
+_SMALLEST = 1e-6
 # A distance to several targets below this is rounding, not an error.
 _REACHED = 1e-9
 
@@ -148,7 +148,7 @@ class Presence(Wish):
         """-log p, or -log(1 - p), at most -log 1e-6."""
         del offset
         left = value if self.wanted else 1.0 - value
-        return -math.log(max(left, SMALLEST))
+        return -math.log(max(left, _SMALLEST))
 
     def __str__(self) -> str:
         return "should be" if self.wanted else "should not be"
