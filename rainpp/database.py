@@ -46,9 +46,10 @@ from rainpp.lanczos.projection import project_inference
 from rainpp.model import Model
 from rainpp.point_query import complain_about_point, point_sql, read_point, read_wanted
 from rainpp.ranking import Ranking
+from rainpp.relax.ask import MAX_ERROR, Slot, prepare
 from rainpp.relax.catalog import TableEntry
 from rainpp.relax.dialect import dialect_for, parse_select
-from rainpp.relax.ask import MAX_ERROR, Slot, prepare
+from rainpp.relax.frames import register_table
 from rainpp.result import Result
 from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
