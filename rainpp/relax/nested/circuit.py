@@ -12,16 +12,27 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from rainpp.relax.nested.algebra import Aggregation, Members, Outcomes
+from rainpp.relax.nested.algebra import (
+    ALWAYS,
+    NEVER,
+    Aggregation,
+    Intractable,
+    Members,
+    Outcomes,
+)
 from rainpp.relax.nested.arrays import Index
 from rainpp.relax.nested.compile import Compiler
 from rainpp.relax.nested.connect import conjunctions
+from rainpp.relax.nested.distribution import Fold
 from rainpp.relax.nested.gates import Gates
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import Sweep, sweep
 from rainpp.relax.rowsums import Gradient, Predictions
 
 Array = NDArray[np.float64]
+
+# Rows before which a first row is looked for: their pairs are edges of the formulas.
+_MAX_LEADING = 2000
 
 
 class Circuit:
@@ -108,8 +119,43 @@ class Circuit:
         return self._last[1]
 
     def outcomes(self, members: Members, aggregations: Sequence[Aggregation]) -> Outcomes:
-        """The joint results of several aggregates over every segment."""
-        raise NotImplementedError
+        """The joint results of several aggregates over every segment.
+
+        Raises
+        ------
+        Intractable : an aggregate is not plain, or its results or their causes are too many.
+        """
+        work = Fold(self._gates, self._supports, self._connection, share=self._exact)
+        return work.outcomes(members, aggregations)
+
+    def leading(self, ids: Index, skip: int, take: int | None) -> Index:
+        """Events that a row is there and few enough rows before it are.
+
+        Raises
+        ------
+        Intractable : more than the first row is asked for and rows are uncertain.
+        """
+        if (ids == ALWAYS).all():
+            last = len(ids) if take is None else skip + take
+            place = np.arange(len(ids))
+            return np.where((place >= skip) & (place < last), ALWAYS, NEVER)
+        if skip or take != 1 or len(ids) > _MAX_LEADING:
+            raise Intractable("LIMIT counts uncertain rows")
+        later, earlier = np.tril_indices(len(ids), -1)
+        return self.every([ids, self.negation(self.some(ids[earlier], later, len(ids)))])
+
+    def hard(self, ids: Index) -> NDArray[np.bool_]:
+        """(n,) whether each event holds in the world of the likeliest classes."""
+        flat = [np.zeros(1)]
+        for p in self._predictions.probabilities:
+            certain = np.zeros(p.shape)
+            certain[np.arange(len(p)), p.argmax(axis=1) if p.size else 0] = 1.0
+            flat.append(certain.reshape(-1))
+        return self._sweep(ids).values(np.concatenate(flat)) > 0.5
+
+    def certain(self, ids: Index) -> NDArray[np.bool_]:
+        """(n,) whether each event is known to hold in every world."""
+        return ids == ALWAYS
 
     def error(self, numerator: tuple[Index, Array], denominator: Index | None) -> float:
         """Zero: nothing is sampled."""

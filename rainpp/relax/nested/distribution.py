@@ -1,0 +1,96 @@
+"""Outcomes of aggregates: members to parts, parts to segments, totals to results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from rainpp.relax.nested.algebra import ALWAYS, NEVER, Aggregation, Members, Outcomes
+from rainpp.relax.nested.arrays import Index, run_lengths, run_starts
+from rainpp.relax.nested.compile import connected
+from rainpp.relax.nested.connect import sums
+from rainpp.relax.nested.fold import States, folded
+from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.parts import PartStates
+from rainpp.relax.nested.support import Supports
+from rainpp.relax.nested.tally import Tally, distinct_states
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fold:
+    """Makes outcomes; without `share` members are taken to be independent of one another."""
+
+    gates: Gates
+    supports: Supports
+    connection: duckdb.DuckDBPyConnection
+    share: bool
+
+    def outcomes(self, members: Members, aggregations: Sequence[Aggregation]) -> Outcomes:
+        """The joint results of several aggregates over every segment.
+
+        Raises
+        ------
+        Intractable : an aggregate is not plain, or its results or their causes are too many.
+        """
+        members = possible(members)
+        tally = Tally(members, aggregations, self.connection)
+        if not len(members.ids):
+            nothing = np.zeros(0, np.int64)
+            return Outcomes(nothing, tally.results(nothing, tally.start(0)), nothing)
+        part, segment = self._parts(members)
+        parts = PartStates(self.gates, self.supports, tally).of(members.ids, part)
+        states = folded(self.gates, tally, parts, segment)
+        table = tally.results(states.owner, states.totals)
+        first, states = self._by_result(states, table)
+        events = self._events(states)
+        there = np.flatnonzero(states.totals[0] > 0)
+        return Outcomes(states.owner[there], table.take(first[there]), events[there])
+
+    def _by_result(self, states: States, table: pa.Table) -> tuple[Index, States]:
+        """States with equal results made one, and a row of the table for each of them.
+
+        An average of 3 over 2 rows and one of 6 over 4 rows are different totals.
+        """
+        codes = [
+            column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+            for column in table.columns
+        ]
+        there = states.totals[0]
+        first, number = distinct_states(states.owner, [there, *(c.astype(np.int64) for c in codes)])
+        order = np.argsort(number, kind="stable")
+        ones = np.full(len(order), ALWAYS)
+        events = sums(self.gates, states.events[order], ones, number[order], len(first))
+        return first, States(states.owner[first], [there[first]], events)
+
+    def _parts(self, members: Members) -> tuple[Index, Index]:
+        """The part of every member, and the segment of every part."""
+        if not self.share:
+            return np.arange(len(members.ids)), members.segment
+        self.supports.open_shared(members.ids, members.segment)
+        return connected(self.supports, members.segment, members.ids)
+
+    def _events(self, states: States) -> Index:
+        """Events of states; those of one segment become classes of one variable."""
+        starts = run_starts(states.owner)
+        lengths = run_lengths(starts, len(states.owner))
+        variables = self.gates.variables(states.events >> 1)
+        mixture = np.minimum.reduceat(variables, starts) != np.maximum.reduceat(variables, starts)
+        mixture |= variables[starts] < 0
+        out = states.events.copy()
+        out[starts[lengths == 1]] = ALWAYS
+        fresh = np.repeat(mixture & (lengths > 1), lengths)
+        out[fresh] = self.gates.derive(states.events[fresh], states.owner[fresh])
+        return out
+
+
+def possible(members: Members) -> Members:
+    """Members that can be there at all."""
+    keep = members.ids != NEVER
+    if keep.all():
+        return members
+    table = None if members.table is None else members.table.take(np.flatnonzero(keep))
+    return Members(members.ids[keep], members.segment[keep], members.count, table)

@@ -1,0 +1,147 @@
+"""What members that share predictions can add up to: every joint result of a part, and when.
+
+A part of one member has two results. A larger one is opened by the class of the prediction most of
+its members share; under each class the members that stay open fall into smaller parts, whose
+results are added up in turn. Parts that came to look the same are listed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rainpp.relax.nested.algebra import ALWAYS, NEVER, Intractable
+from rainpp.relax.nested.arrays import Index, hashed_sums, mixed, spans
+from rainpp.relax.nested.compile import MAX_BRANCHES, connected
+from rainpp.relax.nested.connect import sums
+from rainpp.relax.nested.expand import Blocks, class_blocks, most_shared
+from rainpp.relax.nested.fold import States, folded, joined, merged
+from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.restrict import restricted
+from rainpp.relax.nested.support import Supports
+from rainpp.relax.nested.tally import Tally
+
+_MAX_EDGES = 20_000_000
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Open:
+    """Undecided members: edge e is the member in `row[e]` of part `part[e]` (ascending)."""
+
+    part: Index
+    row: Index
+    event: Index
+
+    def take(self, edges: Index) -> Open:
+        """Some of them."""
+        return Open(self.part[edges], self.row[edges], self.event[edges])
+
+
+@dataclass(eq=False, slots=True)
+class PartStates:
+    """Lists the totals of parts.
+
+    Raises
+    ------
+    Intractable : the predictions of parts combine in too many ways.
+    """
+
+    gates: Gates
+    supports: Supports
+    tally: Tally
+    limit: int = field(init=False, default=0)
+    edges: int = field(init=False, default=0)
+
+    def of(self, ids: Index, part: Index) -> States:
+        """Totals every part can have; member i, with event `ids[i]`, belongs to `part[i]`."""
+        order = np.argsort(part, kind="stable")
+        self.limit = MAX_BRANCHES * (int(part.max()) + 1)
+        return self._listed(Open(part[order], order, ids[order]))
+
+    def _listed(self, members: Open) -> States:
+        alone = np.bincount(members.part)[members.part] == 1
+        found = [self._single(members.take(np.flatnonzero(alone)))]
+        if not alone.all():
+            found.append(self._opened(members.take(np.flatnonzero(~alone))))
+        return joined(found)
+
+    def _single(self, members: Open) -> States:
+        """Parts of one member: there, or not."""
+        count = len(members.row)
+        there = self.tally.gathered(members.row, np.arange(count), count)
+        out = joined(
+            [
+                States(members.part, there, members.event),
+                States(members.part, self.tally.start(count), members.event ^ 1),
+            ]
+        )
+        return out.take(np.flatnonzero(out.events != NEVER))
+
+    def _opened(self, members: Open) -> States:
+        """Parts of several members, by the class of one prediction."""
+        parts, owner = np.unique(members.part, return_inverse=True)
+        chosen = most_shared(self.gates, self.supports, owner, members.event)
+        blocks = class_blocks(self.gates, self.supports, owner, members.event >> 1, chosen)
+        below = self._restricted(owner, members, chosen, blocks)
+        sure = below.event == ALWAYS
+        count = len(blocks.first_owner)
+        certain = self.tally.gathered(below.row[sure], below.part[sure], count)
+        later = self._later(below.take(np.flatnonzero(~sure & (below.event != NEVER))), count)
+        totals = self.tally.combined([t[later.owner] for t in certain], later.totals)
+        order = np.lexsort((blocks.number, blocks.block))
+        literal = self.gates.class_sets(
+            chosen[blocks.first_owner], blocks.block[order], blocks.number[order]
+        )
+        pairs = np.arange(len(later.owner))
+        events = sums(self.gates, literal[later.owner], later.events, pairs, len(pairs))
+        return merged(self.gates, States(parts[blocks.first_owner[later.owner]], totals, events))
+
+    def _restricted(self, owner: Index, members: Open, chosen: Index, blocks: Blocks) -> Open:
+        """Members under every block; their part is the block."""
+        size = np.bincount(owner)
+        start = np.cumsum(size) - size
+        edge = spans(start[blocks.first_owner], size[blocks.first_owner])
+        block = np.repeat(np.arange(len(blocks.first_owner)), size[blocks.first_owner])
+        self.limit -= len(blocks.first_owner)
+        self.edges += len(edge)
+        if self.limit < 0 or self.edges > _MAX_EDGES:
+            raise Intractable(
+                "predictions that aggregated rows share combine in too many ways "
+                f"(more than {MAX_BRANCHES})"
+            )
+        variable = chosen[blocks.first_owner[block]]
+        events = restricted(
+            self.gates, self.supports, members.event[edge], variable, blocks.first_class[block]
+        )
+        return Open(block, members.row[edge], events)
+
+    def _later(self, members: Open, count: int) -> States:
+        """What is still to come in each of `count` blocks."""
+        part, block = connected(self.supports, members.part, members.event)
+        busy = np.bincount(members.part, minlength=count) > 0
+        idle = np.flatnonzero(~busy)
+        found = [States(idle, self.tally.start(len(idle)), np.full(len(idle), ALWAYS))]
+        if len(part):
+            order = np.argsort(part, kind="stable")
+            states = self._shared(Open(part, members.row, members.event).take(order), len(block))
+            found.append(folded(self.gates, self.tally, states, block))
+        return joined(found)
+
+    def _shared(self, members: Open, count: int) -> States:
+        """Totals of `count` parts, each kind listed once."""
+        keys = mixed(self.tally.hashes()[members.row] * np.uint64(3) + mixed(members.event))
+        kinds, first, kind = np.unique(
+            hashed_sums(keys, members.part, count), return_index=True, return_inverse=True
+        )
+        place = np.full(count, -1, np.int64)
+        place[first] = np.arange(len(kinds))
+        chosen = members.take(np.flatnonzero(place[members.part] >= 0))
+        order = np.argsort(place[chosen.part], kind="stable")
+        chosen = chosen.take(order)
+        listed = self._listed(Open(place[chosen.part], chosen.row, chosen.event))
+        size = np.bincount(listed.owner, minlength=len(kinds))
+        begin = np.cumsum(size) - size
+        kind = kind.reshape(-1)
+        states = listed.take(spans(begin[kind], size[kind]))
+        return States(np.repeat(np.arange(count), size[kind]), states.totals, states.events)

@@ -1,0 +1,95 @@
+"""Outcomes of aggregates against DuckDB run in every world."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rainpp.relax.nested.algebra import Aggregation, Members
+from tests.relax.nested.circuits import Both
+from tests.relax.nested.test_circuit import SHAPES, check
+
+CALLS = [
+    Aggregation("count", "count(*)", None),
+    Aggregation("count", "count(a0)", "a0"),
+    Aggregation("count", "count(*) FILTER (WHERE a4)", None, filters="a4"),
+    Aggregation("sum", "sum(a0)", "a0"),
+    Aggregation("sum", "sum(a1)", "a1"),
+    Aggregation("sum", "sum(a2) FILTER (WHERE a4)", "a2", filters="a4"),
+    Aggregation("avg", "avg(a0)", "a0"),
+    Aggregation("avg", "avg(a1)", "a1"),
+    Aggregation("min", "min(a3)", "a3"),
+    Aggregation("max", "max(a2)", "a2"),
+    Aggregation("min", "min(a1) FILTER (WHERE a4)", "a1", filters="a4"),
+    Aggregation("count", "count(DISTINCT a3)", "a3", distinct=True),
+    Aggregation("sum", "sum(DISTINCT a1)", "a1", distinct=True),
+    Aggregation("avg", "avg(DISTINCT a0)", "a0", distinct=True),
+    Aggregation("bool_or", "bool_or(a4)", "a4"),
+]
+
+
+def table(rng, n: int) -> pa.Table:
+    """Few distinct values, some NULL; halves add up exactly."""
+
+    def holes(values):
+        return [None if rng.random() < 0.2 else v for v in values]
+
+    return pa.table(
+        {
+            "a0": pa.array(holes(rng.integers(-2, 3, n).tolist()), pa.int32()),
+            "a1": pa.array(
+                holes([Decimal(int(i)) / 4 for i in rng.integers(-3, 4, n)]), pa.decimal128(8, 2)
+            ),
+            "a2": pa.array(holes((rng.integers(-2, 3, n) / 2).tolist()), pa.float64()),
+            "a3": pa.array(holes(rng.choice(["b", "é", "a", ""], n).tolist()), pa.string()),
+            "a4": pa.array(holes((rng.random(n) < 0.6).tolist()), pa.bool_()),
+        }
+    )
+
+
+def in_every_world(both: Both, truth, members: Members, calls):
+    """world -> segment -> results, by DuckDB."""
+    worlds, rows = np.nonzero(truth.T)
+    data = members.table.append_column("s", pa.array(members.segment))
+    present = data.take(rows).append_column("w", pa.array(worlds))
+    both.con.register("present", present)
+    sql = f"SELECT w, s, {', '.join(c.sql for c in calls)} FROM present GROUP BY w, s"
+    found = both.con.sql(sql).fetchall()
+    both.con.unregister("present")
+    return {(w, s): values for w, s, *values in found}
+
+
+def check_outcomes(both: Both, chosen: list[int], calls) -> None:
+    n, count = len(chosen), int(both.rng.integers(1, 4))
+    segment = np.sort(both.rng.integers(0, count, n))
+    members = Members(both.column(chosen), segment, count, table(both.rng, n))
+    found = both.circuit.outcomes(members, calls)
+    assert (np.diff(found.segment) >= 0).all()
+    truth = np.array([both.truth[i] for i in chosen]).reshape(n, len(both.worlds))
+    worlds = in_every_world(both, truth, members, calls)
+    rows = [tuple(row.values()) for row in found.table.to_pylist()]
+    held = [np.zeros(len(both.worlds), bool) for _ in rows]
+    seen = {(int(s), row): j for j, (s, row) in enumerate(zip(found.segment, rows, strict=True))}
+    assert len(seen) == len(rows)
+    for (w, s), values in worlds.items():
+        held[seen[s, tuple(values)]][w] = True
+    both.con.register("members", members.table.slice(0, 0))
+    sql = ", ".join(f"{c.sql} AS v{i}" for i, c in enumerate(calls))
+    expected = both.con.sql(f"SELECT {sql} FROM members").to_arrow_table().schema
+    assert found.table.schema.types == expected.types
+    both.add(found.ids, held)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_outcomes_are_those_of_the_worlds(seed):
+    both = Both(seed, SHAPES[seed % len(SHAPES)])
+    both.literals()
+    both.random_step(8)
+    for _ in range(2):
+        calls = [CALLS[i] for i in both.rng.integers(0, len(CALLS), both.rng.integers(1, 4))]
+        check_outcomes(both, both.pick(int(both.rng.integers(0, 8))), calls)
+        both.random_step(6)
+    check(both)
