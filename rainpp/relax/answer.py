@@ -261,7 +261,8 @@ def evaluate(
         raise QueryError(f'`mode` must be "exact" or "rain"; got {mode!r}.')
     predictions = match_predictions(plan.slots, plan.query.classes, tables)
     sums = Sums(con, plan.query, plan.relaxed(con, exact=mode == "exact"), predictions)
-    return Answer(plan, sums, plan.hard.run(con, predictions.tables))
+    hard = plan.run(con, predictions.tables, sums.layout, sums.joined_rows())
+    return Answer(plan, sums, hard)
 
 
 def match_predictions(

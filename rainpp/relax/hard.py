@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import cast
 
@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from rainpp.errors import QueryError
 from rainpp.relax.capture import registered
-from rainpp.relax.catalog import clean, quote
+from rainpp.relax.catalog import clean, quote, rows
 from rainpp.relax.dialect import render
 from rainpp.relax.masks import sql_type
 from rainpp.relax.numbered import HIDDEN
@@ -24,6 +24,7 @@ from rainpp.relax.scope import Scope
 from rainpp.types import PredictionTable
 
 _KEY = "__rainpp_key_"
+Rewriting = Callable[[Sequence[tuple[str, str]], Sequence[str]], str]
 
 
 class HardQuery:
@@ -64,13 +65,23 @@ class HardQuery:
             raise QueryError(f"DuckDB refuses the query: {self._translated(error)}.") from None
 
     def run(
-        self, con: duckdb.DuckDBPyConnection, tables: Sequence[PredictionTable]
+        self,
+        con: duckdb.DuckDBPyConnection,
+        tables: Sequence[PredictionTable],
+        rewritten: Rewriting | None = None,
     ) -> tuple[pd.DataFrame, pa.Table]:
-        """The answer as DuckDB gives it, and the same with hidden group keys, as Arrow."""
+        """The answer as DuckDB gives it, and the same with hidden group keys, as Arrow.
+
+        `rewritten` makes equivalent SQL from (name, type) of the columns and the prediction tables.
+        """
         with ExitStack() as stack:
             names = [stack.enter_context(registered(con, predicted(table))) for table in tables]
             try:
-                answer = con.sql(self._filled(names)).to_arrow_table()
+                text = self._filled(names)
+                if rewritten is not None:
+                    described = rows(con, f"DESCRIBE {text}")
+                    text = rewritten([(str(row[0]), str(row[1])) for row in described], names)
+                answer = con.sql(text).to_arrow_table()
                 shown = answer.select(range(answer.num_columns - len(self.hidden)))
                 frame = answer_frame(con, shown)
             except duckdb.Error as error:

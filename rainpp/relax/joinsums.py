@@ -69,6 +69,11 @@ class JoinFrame:
         """How many groups the certain columns make."""
         return len(self.groups)
 
+    def joined_rows(self) -> float:
+        """Pairs of rows in meeting segments."""
+        left, right = np.diff(self.left_segments.starts), np.diff(self.right_segments.starts)
+        return float(left[self.left_of] @ right[self.right_of].astype(float))
+
     def diagonal(self, twin: tuple[int, int] | None) -> Relation | None:
         """Row pairs that are one row with itself: `twin` names the source on each side."""
         if twin is None:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
 import duckdb
+import pandas as pd
+import pyarrow as pa
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.capture import SideSpec
 from rainpp.relax.catalog import TableEntry, rows
+from rainpp.relax.eager import CannotGroup, EagerQuery
 from rainpp.relax.events import leaves
 from rainpp.relax.hard import HardQuery
 from rainpp.relax.lower import lower
 from rainpp.relax.masks import check_literals, sql_type
 from rainpp.relax.measures import Relaxation, relaxation
 from rainpp.relax.query import Query, Slot, hole_name
+from rainpp.relax.scope import Scope
 from rainpp.relax.strategy import Layout, layout
-from rainpp.types import ClassValue
+from rainpp.types import ClassValue, PredictionTable
 
 __all__ = ["Plan", "Slot", "make_plan"]
 
 # Row pairs under a condition that only DuckDB can decide: kept as rows up to here, then streamed.
 MAX_PAIRS = 4_000_000
+# Joined rows DuckDB is left to visit for the plain answer: 20 M take about 0.2 s.
+MAX_JOINED = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +41,7 @@ class Plan:
 
     query: Query
     hard: HardQuery
-    dialect: Dialect
+    scope: Scope
     _relaxed: dict[bool, tuple[Relaxation, Layout]] = field(
         default_factory=dict[bool, tuple[Relaxation, Layout]]
     )
@@ -65,6 +72,25 @@ class Plan:
             found = layout(self.query, relaxed, self.dialect, self._many_pairs(con))
             self._relaxed[exact] = relaxed, found
         return self._relaxed[exact]
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL dialect in which predictions are function calls."""
+        return self.scope.dialect
+
+    def run(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        tables: Sequence[PredictionTable],
+        found: Layout,
+        joined_rows: float,
+    ) -> tuple[pd.DataFrame, pa.Table]:
+        """The plain answer, as `HardQuery.run` gives it; large joins group their sides first."""
+        if found.factorised and joined_rows > MAX_JOINED:
+            sides = [frozenset(side.sources) for side in found.sides]
+            with suppress(CannotGroup):
+                return self.hard.run(con, tables, EagerQuery(self.query, self.scope, sides).text)
+        return self.hard.run(con, tables)
 
     def _many_pairs(self, con: duckdb.DuckDBPyConnection) -> Callable[[frozenset[int]], bool]:
         """Whether the tables of some sources have more row pairs than are kept as rows."""
@@ -117,7 +143,7 @@ def make_plan(
     hard = HardQuery(query, scope)
     check_literals(con, _compared(query), query.classes)
     hard.check(con)
-    plan = Plan(query, hard, scope.dialect)
+    plan = Plan(query, hard, scope)
     plan.relaxed(con, exact=True)
     return plan
 

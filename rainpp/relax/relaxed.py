@@ -116,6 +116,10 @@ class Sums:
             self._totals[number, possible] = self.sums(number).totals(possible=possible)
         return self._totals[number, possible]
 
+    def joined_rows(self) -> float:
+        """How many rows the sides would have joined, whatever is predicted; 0 if they were."""
+        return 0.0 if self.frame is None else self.frame.joined_rows()
+
     @property
     def num_groups(self) -> int:
         """How many groups the certain keys make."""

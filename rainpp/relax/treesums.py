@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rainpp.relax.capture import Relation, joined, same_rows
 from rainpp.relax.pairing import Pairing
 from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
+from rainpp.relax.stream import StreamedPairs
 from rainpp.relax.weights import excluded_products
 
 Array = NDArray[np.float64]
@@ -88,6 +89,15 @@ class Tree:
         group = main * self.num_other_groups + (rest if self.other is not None else 0)
         by_group = np.lexsort([j, i, group])
         return joined(left, right, (i[by_group], j[by_group]), group[by_group])
+
+    def joined_rows(self) -> float:
+        """Joined rows of the whole tree; 0 where pairs are streamed, since counting is running."""
+        if any(isinstance(branch.pairing, StreamedPairs) for branch in self.branches):
+            return 0.0
+        counts = [np.ones((len(relation), 1)) for relation in self.relations]
+        for branch in reversed(self.branches):
+            counts[branch.parent] = counts[branch.parent] * branch.up(counts[branch.child])
+        return float(counts[self.root].sum())
 
     @property
     def num_other_groups(self) -> int:
