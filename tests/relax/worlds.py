@@ -14,8 +14,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from rainpp.relax.answer import Answer, evaluate
-from rainpp.relax.plan import make_plan
+from rainpp.relax.ask import AnyAnswer
+from rainpp.relax.ask import answer as evaluate
+from rainpp.relax.ask import prepare as make_plan
 from rainpp.types import PredictionTable
 
 CLASSES = (0, 1, 2)
@@ -39,7 +40,7 @@ def rowids(con, table):
 
 def evaluated(
     con, sql, probabilities: Mapping[str, np.ndarray], *, mode="exact", classes=CLASSES
-) -> Answer:
+) -> AnyAnswer:
     """The answer to `sql`; probabilities by table name, or by (model, table)."""
     functions = classes if isinstance(classes, dict) else {"predict": tuple(classes)}
     plan = make_plan(sql, con, functions)
