@@ -354,7 +354,8 @@ class Database:
         with exclusive(self.connection):
             entry = resolve_table(self.connection, table)
             columns = None if args is None else resolve_columns(entry, args)
-            result = self._ask(point_sql(registered, entry, point, columns), "exact")
+            query = point_sql(registered, entry, point, columns)
+            result = self._ask(query, "exact", MAX_ERROR)
         return complain_about_point(result, point, wanted=wanted)
 
     def close(self) -> None:
