@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from rainpp.relax.answer import Answer
+from rainpp.relax.ask import AnyAnswer
 
 TOLERANCE = 1e-9
 
 
 def certain_differences(
-    answer: Answer, rows: Sequence[tuple], cells: Mapping[str, str]
+    answer: AnyAnswer, rows: Sequence[tuple], cells: Mapping[str, str]
 ) -> Iterator[str]:
     """What differs between an answer under one-hot probabilities and `rows` of DuckDB.
 
@@ -38,7 +38,7 @@ def certain_differences(
         yield from _cell_differences(answer, i, row, cells)
 
 
-def _cell_differences(answer: Answer, i: int, row: tuple, cells) -> Iterator[str]:
+def _cell_differences(answer: AnyAnswer, i: int, row: tuple, cells) -> Iterator[str]:
     for name in answer.columns:
         position = list(answer.frame.columns).index(name)
         expected, found = row[position], answer.cell(i, name)[1]

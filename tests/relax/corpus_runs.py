@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import duckdb
 
 from rainpp.errors import RainError, UnsupportedQueryError
-from tests.relax.corpus import Verdict, judge
+from tests.relax.corpus import Verdict, asked, judge
 from tests.relax.corpus_certain import certain_differences
 from tests.relax.corpus_schema import MODELS, Data, random_data
 from tests.relax.enumeration import Oracle
 from tests.relax.generator import Generated, num_worlds, random_query
-from tests.relax.worlds import evaluated
 
 MAX_WORLDS = 250
 
@@ -84,7 +83,7 @@ def same_as_duckdb(
     predictions = [oracle.prediction(s, p) for s, p in data.probabilities.items()]
     rows = oracle.hard(query.sql, predictions)
     try:
-        answer = evaluated(con, query.sql, data.probabilities, classes=MODELS)
+        answer = asked(con, query.sql, data.probabilities)
         problem = next(certain_differences(answer, rows, query.cells), None)
     except UnsupportedQueryError as refusal:
         return Verdict("refused", refusal.why)

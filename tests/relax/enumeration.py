@@ -159,6 +159,10 @@ class Enumeration:
         seen[identity] = seen.get(identity, 0) + 1
         return (*identity, seen[identity])
 
+    def repeats(self, key: Key) -> bool:
+        """Whether some world has several rows of this identity."""
+        return any((*key[:-1], 2) in rows for rows in self._rows)
+
     def existence(self, key: Key) -> float:
         """Probability that the row is in the answer."""
         return float(self.weights @ self._present(key))

@@ -175,7 +175,7 @@ class Writer(Conditions):
         over = self.rng.choice(["", f"PARTITION BY {self.column(scope, 'str')}"])
         items: list[Item] = [
             (f"{alias}.id", "k0", "int"),
-            (self.value(scope, "str"), "k1", "str"),
+            (self.column(scope, "str"), "k1", "str"),
             (f"{call} OVER ({over})", "c0", "num"),
         ]
         where = [self.condition(scope, 1)] if self.rng.random() < 0.7 else []
@@ -206,13 +206,13 @@ class Writer(Conditions):
         columns = [(name, kind) for _, name, kind in block.items]
         return block.sql(), columns
 
-    def set_operation(self, depth: int) -> tuple[str, list[str]]:
+    def set_operation(self, depth: int, *, merged: bool = False) -> tuple[str, list[str]]:
         """UNION, INTERSECT or EXCEPT of two row blocks."""
         types = self.rng.choice([["str"], ["int"], ["class"], ["str", "int"]])
         sides = [self.rows(depth, types).sql() for _ in range(2)]
         word = self.rng.choices(
             ["UNION ALL", "UNION", "INTERSECT", "EXCEPT", "EXCEPT ALL", "INTERSECT ALL"],
-            [3, 3, 2, 2, 0.5, 0.5],
+            [0 if merged else 3, 3, 2, 2, 0.5, 0.5],
         )[0]
         self.note(word.lower())
         return f"{sides[0]} {word} {sides[1]}", types
@@ -220,17 +220,30 @@ class Writer(Conditions):
     def outer(self, depth: int) -> tuple[str, dict[str, str], int]:
         """The outermost block: SQL, roles of cells, number of columns."""
         kind = self.rng.choices(
-            ["grouped", "rows", "set", "window", "rollup", "scalar", "filtered"],
-            [10, 3, 2, 1.5, 1, 1.5, 1],
+            [
+                "grouped",
+                "rows",
+                "distinct",
+                "set",
+                "union",
+                "window",
+                "rollup",
+                "scalar",
+                "filtered",
+            ],
+            [10, 2, 1, 2, 1, 1.5, 1, 1.5, 1],
         )[0]
         if kind == "set":
-            sql, types = self.set_operation(depth)
+            sql, types = self.set_operation(depth, merged=True)
             return sql, {}, len(types)
+        if kind == "union":
+            return self.union_all(depth)
         if kind == "filtered":
             return self.filtered(depth)
         block = {
             "grouped": lambda: self.grouped(depth),
             "rows": lambda: self.plain_rows(depth),
+            "distinct": lambda: self.distinct(depth),
             "window": self.window,
             "rollup": lambda: self.rollup(depth),
             "scalar": lambda: self.scalar_item(depth),
@@ -238,10 +251,44 @@ class Writer(Conditions):
         return block.sql(), block.cells, len(block.items)
 
     def plain_rows(self, depth: int) -> Block:
-        """Rows of tables, predictions among them."""
-        types = self.rng.choices(["str", "int", "class", "num"], k=self.rng.randint(1, 3))
+        """Rows of tables, named by their ids; numbers over predictions are cells."""
         self.note("plain rows")
-        return self.rows(depth, types)
+        text, scope = self.tables(0, most=2)
+        items: list[Item] = [(f"{s.alias}.id", f"k{i}", "int") for i, s in enumerate(scope.sources)]
+        cells = {}
+        for i, kind in enumerate(self.rng.choices(["str", "int", "class", "num"], k=2)):
+            sql = self.column(scope, kind) if kind == "str" else self.value(scope, kind)
+            cell = "predict(" in sql
+            name = f"c{i}" if cell else f"k{len(scope.sources) + i}"
+            items.append((sql, name, kind))
+            if cell:
+                cells[name] = GIVEN
+        return Block(items, text, self.where(scope, depth), cells=cells)
+
+    def union_all(self, depth: int) -> tuple[str, dict[str, str], int]:
+        """Rows or groups of two queries, told apart by a number."""
+        self.note("union all")
+        sides: list[str] = []
+        wanted = self.rng.choice([TOTAL, GIVEN])
+        for number in range(2):
+            text, scope = self.tables(depth, most=2)
+            sql, role, _ = self.cell(scope)
+            while role != wanted:
+                sql, role, _ = self.cell(scope)
+            key = self.column(scope, "str")
+            where = self.where(scope, depth)
+            items: list[Item] = [(str(number), "k0", "int"), (key, "k1", "str")]
+            items.append((sql, "c0", "num"))
+            sides.append(Block(items, text, where, f" GROUP BY {key}").sql())
+        return " UNION ALL ".join(sides), {"c0": wanted}, 3
+
+    def distinct(self, depth: int) -> Block:
+        """Different rows, predictions among them."""
+        types = self.rng.choices(["str", "int", "class", "num"], k=self.rng.randint(1, 3))
+        block = self.rows(depth, types)
+        block.distinct = "DISTINCT "
+        self.note("distinct")
+        return block
 
     def filtered(self, depth: int) -> tuple[str, dict[str, str], int]:
         """Groups of a derived table that pass a test on an aggregate."""

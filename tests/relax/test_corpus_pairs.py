@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rainpp.errors import UnsupportedQueryError
+from tests.relax.corpus import asked, value_of
 from tests.relax.corpus_pairs import FOLDER, Pair, identity, number, read
 from tests.relax.enumeration import Enumeration, Oracle
-from tests.relax.worlds import evaluated
 
 PAIRS = [
     pytest.param(pair, id=f"{path.stem}: {pair.name}")
@@ -58,7 +58,7 @@ def test_the_numbers_are_those_of_the_possible_worlds(pair):
 def test_the_relaxed_answer_has_these_numbers(pair):
     with pair.setup.open() as con:
         try:
-            answer = evaluated(con, pair.sql, pair.setup.probabilities, classes=pair.setup.classes)
+            answer = asked(con, pair.sql, pair.setup.probabilities, pair.setup.classes)
         except UnsupportedQueryError as refusal:
             pytest.skip(str(refusal))
         assert answer.method.startswith("exact")
@@ -69,7 +69,7 @@ def test_the_relaxed_answer_has_these_numbers(pair):
                 for name, wanted in numbers.items():
                     found = answer.relaxed[name][position]
                     if name != "_exists":
-                        found = answer.cell(position, name)[1]
+                        found = value_of(answer, position, name)
                     assert_near(found, wanted, f"{name} of {known}")
 
 
@@ -86,10 +86,10 @@ def test_rows_are_counted_with_their_probability(pair):
             )
             sql = f"SELECT count(*) AS n FROM ({pair.sql}) z WHERE {same or 'true'}"
             try:
-                answer = evaluated(con, sql, pair.setup.probabilities, classes=pair.setup.classes)
+                answer = asked(con, sql, pair.setup.probabilities, pair.setup.classes)
             except UnsupportedQueryError as refusal:
                 pytest.skip(str(refusal))
-            assert_near(answer.cell(0, "n")[1], numbers["_exists"], f"{known}")
+            assert_near(value_of(answer, 0, "n"), numbers["_exists"], f"{known}")
 
 
 def places(answer, names, known):

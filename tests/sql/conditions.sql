@@ -99,11 +99,18 @@ SELECT x FROM t WHERE predict(x) = 1 AND k > 0;
 -- | 3 | 0.2     |
 
 -- case: the prediction itself is a column
--- why: one row for every class a row can have
+-- why: the expected class given that the row is there
 SELECT x, predict(x) AS c FROM t WHERE predict(x) > 0 AND g = 'a';
--- | x | c | _exists |
--- | 1 | 1 | 0.3     |
--- | 1 | 2 | 0.2     |
+-- | x | given c           | _exists |
+-- | 1 | (0.3 + 0.4) / 0.5 | 0.5     |
+
+-- case: different predictions
+-- why: one row for every class that some row has
+SELECT DISTINCT predict(x) AS c FROM t WHERE k > 0;
+-- | c | _exists       |
+-- | 0 | 1 - 0.5 * 0.8 |
+-- | 1 | 1 - 0.7 * 0.8 |
+-- | 2 | 1 - 0.8 * 0.4 |
 
 -- case: a contradiction and a tautology over one prediction
 -- why: 0 and 1, whatever the model says

@@ -14,13 +14,6 @@ SELECT DISTINCT g FROM t WHERE predict(x) = 1;
 -- | a | 0.9     |
 -- | b | 0.1     |
 
--- case: equal rows are told apart by counting them
--- why: the first a is there if any is, the second if both are
-SELECT g FROM t WHERE predict(x) = 1 AND g = 'a';
--- | g | _exists |
--- | a | 0.9     |
--- | a | 0.4     |
-
 -- case: UNION ALL of opposite conditions is the table
 -- why: one of the two holds
 SELECT count(*) AS n FROM (SELECT g FROM t WHERE predict(x) = 1 UNION ALL
