@@ -7,24 +7,24 @@ with several threads, and sums must not depend on it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from rainpp.errors import QueryError, UnsupportedQueryError
-from rainpp.relax.catalog import clean, quote
+from rainpp.relax.catalog import clean, quote, rows
+from rainpp.relax.codes import Index, key_codes
 from rainpp.relax.events import Leaf
-from rainpp.relax.masks import Classes, Factor, row_columns, row_factor
+from rainpp.relax.masks import Factor, row_columns, row_factor
 from rainpp.relax.query import Query, Scalar
 from rainpp.types import PredictionTable
 
-Index = NDArray[np.int64]
 MAX_ROWS = 20_000_000
 _names = itertools.count()
 
@@ -73,7 +73,10 @@ class Relation:
         """
         if (slot, source) not in self.places:
             wanted, known = self.rids[source], table.rowids
-            found = np.minimum(np.searchsorted(known, wanted), max(0, len(known) - 1))
+            if len(known) and known[0] == 0 and known[-1] == len(known) - 1:
+                found = np.minimum(wanted, len(known) - 1)
+            else:
+                found = np.minimum(np.searchsorted(known, wanted), max(0, len(known) - 1))
             missing = np.ones(len(wanted), bool) if not len(known) else known[found] != wanted
             if missing.any():
                 raise QueryError(
@@ -104,34 +107,93 @@ def capture(con: duckdb.DuckDBPyConnection, query: Query, side: SideSpec) -> Rel
     QueryError : DuckDB refuses an expression.
     UnsupportedQueryError : more rows than `MAX_ROWS` could count.
     """
-    fetched = _fetch(con, query, side)
-    n = fetched.num_rows
-    rids = {source: _int(fetched, f"row_{source}") for source in side.sources}
-    group = _int(fetched, "group_code") if side.groups else np.zeros(n, np.int64)
-    key = _int(fetched, "join_code") if side.joins else np.zeros(n, np.int64)
-    order = np.lexsort([*reversed(list(rids.values())), key, group])
-    if not np.array_equal(order, np.arange(n)):
-        fetched = fetched.take(pa.array(order))
-        group, key = group[order], key[order]
-        rids = {source: values[order] for source, values in rids.items()}
-    factors = {
-        leaf.name: row_factor(leaf, fetched, query.classes)
-        for leaf in side.leaves
-        if not leaf.constant
-    }
+    ranked = bool(side.groups) and collates(con)
+    fetched = in_row_order(_fetch(con, capture_sql(query, side, ranked=ranked), query, side), side)
+    group, groups = _grouped(con, fetched, side, ranked=ranked)
+    key, keys = _keyed(fetched, side)
+    both = group * (keys.num_rows if keys else 1) + key
+    if (np.diff(both) < 0).any():
+        order = np.argsort(both.astype(_narrow(both)), kind="stable")
+        fetched, group, key = fetched.take(pa.array(order)), group[order], key[order]
     return Relation(
-        rids,
+        {source: _int(fetched, f"row_{source}") for source in side.sources},
         group,
         key,
-        _group_values(fetched, group, side),
-        _join_keys(fetched, key, side),
-        factors,
+        groups,
+        keys,
+        {
+            leaf.name: row_factor(leaf, fetched, query.classes)
+            for leaf in side.leaves
+            if not leaf.constant
+        },
         fetched.select([f"column_{i}" for i in range(len(side.columns))]),
     )
 
 
-def _fetch(con: duckdb.DuckDBPyConnection, query: Query, side: SideSpec) -> pa.Table:
-    sql = capture_sql(query, side, query.classes)
+def in_row_order(fetched: pa.Table, side: SideSpec) -> pa.Table:
+    """Rows sorted by row ids, source by source, unless DuckDB returned them so."""
+    rids = [_int(fetched, f"row_{source}") for source in side.sources]
+    steps = [np.diff(values) for values in rids]
+    tied = np.ones(max(0, fetched.num_rows - 1), bool)
+    for step in steps:
+        if (step[tied] < 0).any():
+            return fetched.take(pa.array(np.lexsort(rids[::-1])))
+        tied &= step == 0
+    return fetched
+
+
+def collates(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether text may be equal without being identical, which Arrow cannot know."""
+    sql = (
+        "SELECT current_setting('default_collation') <> '' OR "
+        "coalesce(bool_or(contains(upper(sql), 'COLLATE')), false) FROM duckdb_tables()"
+    )
+    return bool(rows(con, sql)[0][0])
+
+
+def _grouped(
+    con: duckdb.DuckDBPyConnection, fetched: pa.Table, side: SideSpec, *, ranked: bool
+) -> tuple[Index, list[tuple[object, ...]]]:
+    """The group of every row, numbered as DuckDB sorts their values, and those values."""
+    if not side.groups:
+        return np.zeros(fetched.num_rows, np.int64), [()]
+    columns = [fetched.column(f"group_{i}") for i in range(len(side.groups))]
+    if ranked:
+        group = _int(fetched, "group_code")
+    else:
+        code, first = key_codes(columns)
+        taken = {f"group_{i}": c.take(pa.array(first)) for i, c in enumerate(columns)}
+        group = _ranked(con, pa.table(taken))[code]
+    first = np.unique(group, return_index=True)[1]
+    values = [column.take(pa.array(first)).to_pylist() for column in columns]
+    return group, list(zip(*values, strict=True))
+
+
+def _keyed(fetched: pa.Table, side: SideSpec) -> tuple[Index, pa.Table | None]:
+    """The join key of every row, and the distinct keys."""
+    if not side.joins:
+        return np.zeros(fetched.num_rows, np.int64), None
+    columns = [fetched.column(f"join_{i}") for i in range(len(side.joins))]
+    key, first = key_codes(columns)
+    taken = {f"key_{i}": column.take(pa.array(first)) for i, column in enumerate(columns)}
+    return key, pa.table({**taken, "code": np.arange(len(first))})
+
+
+def _ranked(con: duckdb.DuckDBPyConnection, distinct: pa.Table) -> Index:
+    """For distinct values, in any order, their dense rank in DuckDB's."""
+    by = ", ".join(distinct.column_names)
+    numbered = distinct.append_column("place", pa.array(np.arange(distinct.num_rows)))
+    with registered(con, numbered) as name:
+        sql = f"SELECT dense_rank() OVER (ORDER BY {by}) - 1 AS code FROM {name} ORDER BY place"
+        return _int(con.sql(sql).to_arrow_table(), "code")
+
+
+def _narrow(codes: Index) -> type[np.signedinteger[Any]]:
+    """The integer type NumPy sorts fastest: 16 bits by radix."""
+    return np.int16 if codes.max(initial=0) < 1 << 15 else np.int64
+
+
+def _fetch(con: duckdb.DuckDBPyConnection, sql: str, query: Query, side: SideSpec) -> pa.Table:
     try:
         fetched = con.sql(f"{sql} LIMIT {MAX_ROWS + 1}").to_arrow_table()
     except duckdb.Error as error:
@@ -145,20 +207,20 @@ def _fetch(con: duckdb.DuckDBPyConnection, query: Query, side: SideSpec) -> pa.T
     return fetched
 
 
-def capture_sql(query: Query, side: SideSpec, classes: Classes) -> str:
-    """The SQL that fetches one side."""
+def capture_sql(query: Query, side: SideSpec, *, ranked: bool = False) -> str:
+    """The SQL that fetches one side; `ranked` asks DuckDB to number the groups."""
     columns = [
         f"{quote(query.sources[source].alias)}.rowid AS row_{source}" for source in side.sources
     ]
-    for prefix, scalars in (("group", side.groups), ("join", side.joins)):
-        columns += [f"({scalar.sql}) AS {prefix}_{i}" for i, scalar in enumerate(scalars)]
-        if scalars:
-            order = ", ".join(f"({scalar.sql})" for scalar in scalars)
-            columns.append(f"dense_rank() OVER (ORDER BY {order}) - 1 AS {prefix}_code")
+    columns += [f"({scalar.sql}) AS group_{i}" for i, scalar in enumerate(side.groups)]
+    if ranked:
+        order = ", ".join(f"({scalar.sql})" for scalar in side.groups)
+        columns.append(f"dense_rank() OVER (ORDER BY {order}) - 1 AS group_code")
+    columns += [f"({scalar.sql}) AS join_{i}" for i, scalar in enumerate(side.joins)]
     columns += [f"({scalar.sql}) AS column_{i}" for i, scalar in enumerate(side.columns)]
     for leaf in side.leaves:
         if not leaf.constant:
-            columns += [f"{sql} AS {name}" for name, sql in row_columns(leaf, classes)]
+            columns += [f"{sql} AS {name}" for name, sql in row_columns(leaf, query.classes)]
     tables = ", ".join(
         f"{query.sources[source].qualified} AS {quote(query.sources[source].alias)}"
         for source in side.sources
@@ -173,15 +235,24 @@ def matching_keys(
     """Pairs of join key codes that DuckDB calls equal, sorted."""
     if left.keys is None or right.keys is None:
         return np.zeros(1, np.int64), np.zeros(1, np.int64)
-    names = [name for name in left.keys.column_names if name != "code"]
+    return matching_codes(con, left.keys, right.keys)
+
+
+def matching_codes(
+    con: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table
+) -> tuple[Index, Index]:
+    """Pairs of `code` whose other columns DuckDB calls equal, sorted."""
+    names = [name for name in left.column_names if name != "code"]
     on = " AND ".join(f"a.{name} = b.{name}" for name in names)
-    with registered(con, left.keys) as a, registered(con, right.keys) as b:
-        sql = f"SELECT a.code AS l, b.code AS r FROM {a} AS a JOIN {b} AS b ON {on} ORDER BY l, r"
+    with registered(con, left) as a, registered(con, right) as b:
+        sql = f"SELECT a.code AS l, b.code AS r FROM {a} AS a JOIN {b} AS b ON {on}"
         try:
             found = con.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(f"DuckDB refuses the join: {clean(error)}.") from None
-    return _int(found, "l"), _int(found, "r")
+    pairs = [np.asarray(found.column(name).to_numpy(), np.int64) for name in ("l", "r")]
+    order = np.lexsort(pairs[::-1])
+    return pairs[0][order], pairs[1][order]
 
 
 def joined(left: Relation, right: Relation, rows: tuple[Index, Index], group: Index) -> Relation:
@@ -205,29 +276,3 @@ def same_rows(left: Index, right: Index) -> tuple[Index, Index]:
 
 def _int(table: pa.Table, name: str) -> Index:
     return np.asarray(table.column(name).to_numpy(), dtype=np.int64)
-
-
-def _firsts(codes: Index) -> Index:
-    """The first row of every code, in code order."""
-    return np.unique(codes, return_index=True)[1]
-
-
-def _group_values(fetched: pa.Table, group: Index, side: SideSpec) -> list[tuple[object, ...]]:
-    if not side.groups:
-        return [()]
-    chosen = fetched.take(pa.array(_firsts(group)))
-    columns: Sequence[list[object]] = [
-        chosen.column(f"group_{i}").to_pylist() for i in range(len(side.groups))
-    ]
-    return list(zip(*columns, strict=True))
-
-
-def _join_keys(fetched: pa.Table, key: Index, side: SideSpec) -> pa.Table | None:
-    if not side.joins:
-        return None
-    first = _firsts(key)
-    columns = {
-        f"key_{i}": fetched.column(f"join_{i}").take(pa.array(first))
-        for i in range(len(side.joins))
-    }
-    return pa.table({**columns, "code": pa.array(key[first])})

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
-from rainpp.errors import QueryError
-from rainpp.relax.capture import Index, registered
-from rainpp.relax.catalog import clean
+from rainpp.relax.capture import Index, matching_codes
+from rainpp.relax.codes import key_codes
 
 Array = NDArray[np.float64]
 
@@ -101,33 +99,6 @@ def _indicator(codes: Index, size: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(codes)), order, starts), shape=(size, len(codes)))
 
 
-def key_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[Index, Index]:
-    """A dense code per row, equal codes meaning identical values, and the first row of each code.
-
-    Values that DuckDB calls equal may still get several codes (0.0 and -0.0, say).
-    """
-    if not columns:
-        raise ValueError("a key has at least one column")
-    code: Index | None = None
-    for column in columns:
-        found, size = _column_codes(column)
-        if code is not None:
-            found = np.asarray(pd.factorize(code * size + found)[0], np.int64)
-        code = found
-    assert code is not None
-    return code, np.unique(code, return_index=True)[1]
-
-
-def _column_codes(column: pa.ChunkedArray) -> tuple[Index, int]:
-    whole: Any = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    try:
-        encoded = whole.dictionary_encode(null_encoding="encode")
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return np.arange(len(whole)), len(whole)
-    codes = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
-    return np.asarray(codes, np.int64), len(encoded.dictionary) + 1
-
-
 def equal_keys(
     con: duckdb.DuckDBPyConnection,
     left: Sequence[pa.ChunkedArray],
@@ -141,20 +112,3 @@ def equal_keys(
         codes.append(code)
         distinct.append(pa.table({**taken, "code": np.arange(len(first))}))
     return EqualKeys.of(codes[0], codes[1], matching_codes(con, distinct[0], distinct[1]))
-
-
-def matching_codes(
-    con: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table
-) -> tuple[Index, Index]:
-    """Pairs of `code` whose other columns DuckDB calls equal, sorted."""
-    names = [name for name in left.column_names if name != "code"]
-    on = " AND ".join(f"a.{name} = b.{name}" for name in names)
-    with registered(con, left) as a, registered(con, right) as b:
-        sql = f"SELECT a.code AS l, b.code AS r FROM {a} AS a JOIN {b} AS b ON {on}"
-        try:
-            found = con.sql(sql).to_arrow_table()
-        except duckdb.Error as error:
-            raise QueryError(f"DuckDB refuses the join: {clean(error)}.") from None
-    pairs = [np.asarray(found.column(name).to_numpy(), np.int64) for name in ("l", "r")]
-    order = np.lexsort(pairs[::-1])
-    return pairs[0][order], pairs[1][order]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from rainpp.relax.capture import Index, Relation
 from rainpp.relax.formula import Compiler, Term, blocks
@@ -57,16 +58,14 @@ class Gradient:
         if not len(places):
             return
         target, low = self.arrays[slot], int(places[0])
-        steps = np.diff(places)
-        if (steps == 1).all():
+        if len(places) == int(places[-1]) - low + 1 and (np.diff(places) == 1).all():
             target[low : low + len(places)] += slope
-        elif (steps > 0).all():
+        elif np.bincount(places, minlength=1).max() == 1:
             target[places] += slope
         else:
-            order = np.argsort(places, kind="stable")
-            ordered = places[order]
-            starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-            target[ordered[starts]] += np.add.reduceat(slope[order], starts, axis=0)
+            # Rows of one place keep their order: counting sort, then one pass over the slopes.
+            rows = (np.ones(len(places)), (places, np.arange(len(places))))
+            target += sparse.coo_array(rows, shape=(len(target), len(places))).tocsr() @ slope
 
 
 def segment_sums(values: Array, starts: Index) -> Array:
