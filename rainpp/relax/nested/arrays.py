@@ -101,7 +101,10 @@ def hashed_sums(hashes: Hash, group: Index, count: int) -> Hash:
 
 
 def distinct(values: Index) -> Index:
-    """Every value once, ascending; by a table where values are dense, which sorting is not."""
+    """Every value once, ascending; by a table where values are dense.
+
+    `np.unique` hashes, which took 7 s for 13 arrays of a million keys where sorting takes 0.1 s.
+    """
     if not len(values):
         return values
     top = int(values.max())
@@ -109,4 +112,24 @@ def distinct(values: Index) -> Index:
         present = np.zeros(top + 1, bool)
         present[values] = True
         return np.flatnonzero(present)
-    return np.unique(values)
+    ordered = np.sort(values)
+    return ordered[run_starts(ordered)]
+
+
+def unknown(values: Index, known: Index) -> Index:
+    """The values that are not in ascending `known`."""
+    if not len(known):
+        return values
+    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return values[known[at] != values]
+
+
+def numbered(keys: NDArray[Any]) -> tuple[NDArray[Any], Index, Index]:
+    """Distinct keys ascending, the first place of each, and the number of every key."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    starts = run_starts(ordered)
+    number = np.empty(len(keys), np.int64)
+    number[order] = np.repeat(np.arange(len(starts)), run_lengths(starts, len(keys)))
+    first = np.minimum.reduceat(order, starts) if len(starts) else starts
+    return ordered[starts], first, number

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.relax.nested.algebra import Intractable
-from rainpp.relax.nested.arrays import Index
+from rainpp.relax.nested.arrays import Index, numbered
 from rainpp.relax.nested.gates import Flags
 
 _LIMIT = 1 << 62
@@ -39,7 +39,7 @@ class Ranks:
             connection.unregister(name)
         rank = np.zeros(len(column), np.int64)
         rank[np.asarray(found["i"])] = found["r"]
-        return cls(column, rank, np.unique(rank, return_index=True)[1])
+        return cls(column, rank, numbered(rank)[1])
 
     def values_at(self, ranks: Index, missing: Flags) -> pa.Array:
         """The values of ranks, NULL where `missing`."""

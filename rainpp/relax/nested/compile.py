@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from rainpp.relax.nested.algebra import Intractable
-from rainpp.relax.nested.arrays import Column, Index, distinct
+from rainpp.relax.nested.arrays import Column, Index, distinct, numbered
 from rainpp.relax.nested.connect import conjunctions
 from rainpp.relax.nested.expand import expanded
 from rainpp.relax.nested.gates import Flags, Gates
@@ -73,7 +73,7 @@ class Compiler:
         events = resolved(events, self.moved, first)
         walk.grow(len(self._moved))
         inner = events >> 1 >= first
-        nodes, at = np.unique(events[inner] >> 1, return_index=True)
+        nodes, at, _ = numbered(events[inner] >> 1)
         fresh = ~self._checked.all[nodes - first] & ~walk.seen.all[nodes - first]
         nodes = nodes[fresh]
         walk.seen.all[nodes - first] = True
@@ -166,9 +166,9 @@ def connected(supports: Supports, owner: Index, events: Index) -> tuple[Index, I
     Events are connected when they have a variable in common. Parts ascend with their owner.
     """
     at, variables = supports.expand(supports.of(events >> 1))
-    _, key = np.unique((owner[at] << 32) | variables, return_inverse=True)
+    _, _, key = numbered((owner[at] << 32) | variables)
     size = len(events) + len(at)
     links = sparse.coo_array((np.ones(len(at), bool), (at, len(events) + key)), (size, size))
     label = csgraph.connected_components(links, directed=False)[1][: len(events)]
-    found, part = np.unique((owner << 32) | label.astype(np.int64), return_inverse=True)
+    found, _, part = numbered((owner << 32) | label.astype(np.int64))
     return part, found >> 32

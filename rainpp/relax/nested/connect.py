@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rainpp.relax.nested.algebra import ALWAYS, NEVER
-from rainpp.relax.nested.arrays import Index, run_lengths, run_starts, spans
+from rainpp.relax.nested.arrays import Index, distinct, run_lengths, run_starts, spans, unknown
 from rainpp.relax.nested.gates import Flags, Gates
 
 # A conjunction inside a conjunction is taken apart up to this size: larger ones are shared.
@@ -97,14 +97,16 @@ def _intersections(gates: Gates, events: Index, run: Index, variables: Index) ->
     for chosen in (negated, ~negated):
         owner, classes = gates.members(events[chosen] >> 1)
         keys.append(run[chosen][owner] * width + classes)
-    banned = np.unique(keys[0])
-    allowed, times = np.unique(keys[1], return_counts=True)
+    banned = distinct(keys[0])
+    ordered = np.sort(keys[1])
+    starts = run_starts(ordered)
+    allowed, times = ordered[starts], run_lengths(starts, len(ordered))
     positives = np.bincount(run[~negated], minlength=len(variables))
     allowed = allowed[times == positives[allowed // width]]
-    allowed = np.setdiff1d(allowed, banned, assume_unique=True)
+    allowed = unknown(allowed, banned)
     without = positives == 0
     banned = banned[without[banned // width]]
-    listed = np.union1d(allowed, banned)
+    listed = distinct(np.concatenate([allowed, banned]))
     return gates.class_sets(variables, listed // width, listed % width) ^ without
 
 

@@ -11,7 +11,10 @@ from rainpp.relax.nested.arrays import (
     Index,
     distinct,
     mixed,
+    run_lengths,
+    run_starts,
     spans,
+    unknown,
 )
 from rainpp.relax.nested.connect import conjunctions, sums
 from rainpp.relax.nested.gates import Gates
@@ -37,22 +40,31 @@ def expanded(gates: Gates, supports: Supports, products: Index) -> tuple[Index, 
 
 
 def most_shared(gates: Gates, supports: Supports, owner: Index, events: Index) -> Index:
-    """The variable to expand by, for each of ascending owners of events that share some.
+    """The variable to expand by, for each of ascending owners 0, 1, ... of events.
 
-    Variables that occur at the top, alone or in a clause, come before ones deep inside: knowing
-    the first settles whole clauses. Then the one in most events wins.
+    A variable that occurs at the top of several events, alone or in a clause, comes before ones
+    deep inside: knowing it settles whole clauses. Failing that the one in most events wins.
     """
-    at, variables = supports.expand(supports.of(events >> 1))
-    width = gates.num_variables
-    keys, times = np.unique(owner[at] * width + variables, return_counts=True)
-    top = np.zeros(len(keys), np.int64)
-    found, often = np.unique(_at_the_top(gates, supports, owner, events), return_counts=True)
-    top[np.searchsorted(keys, found)] = often
-    top[times < 2] = 0
-    whose = keys // width
-    order = np.lexsort((-keys, times, top, whose))
-    last = np.r_[whose[order[1:]] != whose[order[:-1]], True]
-    return keys[order[last]] % width
+    out = np.full(int(owner[-1]) + 1, -1, np.int64)
+    _most_frequent(out, gates.num_variables, _at_the_top(gates, supports, owner, events), 2)
+    deep = out[owner] < 0
+    if deep.any():
+        whose = owner[deep]
+        at, variables = supports.expand(supports.of(events[deep] >> 1))
+        _most_frequent(out, gates.num_variables, whose[at] * gates.num_variables + variables, 1)
+    return out
+
+
+def _most_frequent(out: Index, width: int, keys: Index, least: int) -> None:
+    """Set `out[owner]` to the variable of the most keys owner · width + variable."""
+    keys = np.sort(keys)
+    starts = run_starts(keys)
+    times = run_lengths(starts, len(keys))
+    keys, times = keys[starts[times >= least]], times[times >= least]
+    owner = keys // width
+    order = np.lexsort((-keys, times, owner))
+    last = order[np.r_[owner[order[1:]] != owner[order[:-1]], True][: len(order)]]
+    out[owner[last]] = keys[last] % width
 
 
 def _at_the_top(gates: Gates, supports: Supports, owner: Index, events: Index) -> Index:
@@ -112,10 +124,10 @@ def _literals_below(
     seen, found = np.zeros(0, np.int64), np.zeros(0, np.int64)
     while True:
         here = supports.contain(supports.of(nodes), chosen[owner])
-        ahead = np.setdiff1d(distinct(owner[here] * size + nodes[here]), seen, assume_unique=True)
+        ahead = unknown(distinct(owner[here] * size + nodes[here]), seen)
         if not len(ahead):
             return found // size, found % size
-        seen = np.union1d(seen, ahead)
+        seen = np.sort(np.concatenate([seen, ahead]))
         owner, nodes = ahead // size, ahead % size
         token = supports.is_token(nodes)
         found = np.concatenate([found, ahead[token]])

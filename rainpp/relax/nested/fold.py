@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Intractable
-from rainpp.relax.nested.arrays import Index, run_lengths, run_starts, spans
+from rainpp.relax.nested.arrays import Index, distinct, run_lengths, run_starts, spans
 from rainpp.relax.nested.connect import sums
 from rainpp.relax.nested.gates import Gates
 from rainpp.relax.nested.tally import Tally, Values, distinct_states
@@ -113,7 +113,7 @@ def _refuse_long(tally: Tally, parts: States, segment: Index) -> None:
     """Refuse at once what must take too long: a count of n parts takes n² steps."""
     for total, values in zip(tally.totals, parts.totals, strict=True):
         if total.combine is np.add and len(segment):
-            moved = segment[np.unique(parts.owner[values != 0])]
+            moved = segment[distinct(parts.owner[values != 0])]
             per_segment = np.bincount(moved).astype(float)
             if (per_segment**2).sum() / 2 > MAX_WORK:
                 raise _too_many(f"more than {MAX_WORK} steps")

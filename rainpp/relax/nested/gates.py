@@ -25,6 +25,7 @@ from rainpp.relax.nested.arrays import (
     Index,
     hashed_sums,
     mixed,
+    numbered,
     run_lengths,
     run_starts,
     spans,
@@ -178,7 +179,7 @@ class Gates:
         keys = mixed(left) if right is None else mixed(mixed(left) * np.uint64(3) + mixed(right))
         tag = np.uint64(0x51ED270B if right is None else 0xA24BAED4963EE407)
         hashes: Hash = mixed(hashed_sums(keys, group, count) + tag)
-        unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        unique, first, inverse = numbered(hashes)
         nodes = self._known.find(unique)
         new = np.flatnonzero(nodes < 0)
         # Numbered in the order they were asked for, so that sums run in a fixed order.
@@ -186,7 +187,7 @@ class Gates:
         nodes[new] = len(self) + np.arange(len(new))
         self._known.add(unique[np.sort(new)], nodes[np.sort(new)])
         self._append(left, right, group, first[new], variables, count)
-        return nodes[inverse.reshape(-1)]
+        return nodes[inverse]
 
     def _append(
         self,

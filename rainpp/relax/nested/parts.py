@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Intractable
-from rainpp.relax.nested.arrays import Index, hashed_sums, mixed, spans
+from rainpp.relax.nested.arrays import Index, hashed_sums, mixed, numbered, spans
 from rainpp.relax.nested.compile import MAX_BRANCHES, connected
 from rainpp.relax.nested.connect import sums
 from rainpp.relax.nested.expand import Blocks, class_blocks, most_shared
@@ -80,7 +80,7 @@ class PartStates:
 
     def _opened(self, members: Open) -> States:
         """Parts of several members, by the class of one prediction."""
-        parts, owner = np.unique(members.part, return_inverse=True)
+        parts, _, owner = numbered(members.part)
         chosen = most_shared(self.gates, self.supports, owner, members.event)
         blocks = class_blocks(self.gates, self.supports, owner, members.event >> 1, chosen)
         below = self._restricted(owner, members, chosen, blocks)
@@ -131,9 +131,7 @@ class PartStates:
     def _shared(self, members: Open, count: int) -> States:
         """Totals of `count` parts, each kind listed once."""
         keys = mixed(self.tally.hashes()[members.row] * np.uint64(3) + mixed(members.event))
-        kinds, first, kind = np.unique(
-            hashed_sums(keys, members.part, count), return_index=True, return_inverse=True
-        )
+        kinds, first, kind = numbered(hashed_sums(keys, members.part, count))
         place = np.full(count, -1, np.int64)
         place[first] = np.arange(len(kinds))
         chosen = members.take(np.flatnonzero(place[members.part] >= 0))
@@ -142,6 +140,5 @@ class PartStates:
         listed = self._listed(Open(place[chosen.part], chosen.row, chosen.event))
         size = np.bincount(listed.owner, minlength=len(kinds))
         begin = np.cumsum(size) - size
-        kind = kind.reshape(-1)
         states = listed.take(spans(begin[kind], size[kind]))
         return States(np.repeat(np.arange(count), size[kind]), states.totals, states.events)

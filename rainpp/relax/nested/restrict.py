@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rainpp.relax.nested.algebra import ALWAYS, NEVER
-from rainpp.relax.nested.arrays import Index, distinct, run_starts
+from rainpp.relax.nested.arrays import Index, distinct, numbered, run_starts, unknown
 from rainpp.relax.nested.connect import conjunctions, sums
 from rainpp.relax.nested.gates import Flags, Gates
 from rainpp.relax.nested.support import Supports
@@ -18,9 +18,9 @@ def restricted(
 ) -> Index:
     """(n,) event i given that variable i has class i."""
     width = int(gates.num_classes(variables).max()) if len(variables) else 1
-    cases, case = np.unique(variables * width + classes, return_inverse=True)
+    cases, _, case = numbered(variables * width + classes)
     work = _Restriction(gates, supports, cases // width, cases % width)
-    return work.run(events, case.reshape(-1))
+    return work.run(events, case)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,10 +63,10 @@ class _Restriction:
         while True:
             here = self._concerned(nodes, case)
             ahead = distinct(self._keys(nodes[here], case[here]))
-            ahead = np.setdiff1d(ahead, found, assume_unique=True)
+            ahead = unknown(ahead, found)
             if not len(ahead):
                 return found
-            found = np.union1d(found, ahead)
+            found = np.sort(np.concatenate([found, ahead]))
             nodes, case = ahead // len(self.variable), ahead % len(self.variable)
             inner = ~self.supports.is_token(nodes)
             owner, left, right = self.gates.children(nodes[inner])

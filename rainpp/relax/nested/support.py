@@ -20,6 +20,7 @@ from rainpp.relax.nested.arrays import (
     distinct,
     hashed_sums,
     mixed,
+    numbered,
     run_lengths,
     run_starts,
     spans,
@@ -126,7 +127,7 @@ class Supports:
     def _union(self, sets: Index, group: Index, count: int) -> Index:
         """(count,) numbers of the unions of the distinct sets of ascending groups."""
         hashes = mixed(hashed_sums(mixed(sets), group, count))
-        unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        unique, first, inverse = numbered(hashes)
         found = self._unions.find(unique)
         new = np.flatnonzero(found < 0)
         if len(new):
@@ -135,14 +136,14 @@ class Supports:
             keep = chosen[group] >= 0
             found[new] = self._listed(sets[keep], chosen[group[keep]], len(new))
             self._unions.add(unique[new], found[new])
-        return found[inverse.reshape(-1)]
+        return found[inverse]
 
     def _listed(self, sets: Index, group: Index, count: int) -> Index:
         owner, variables = self.expand(sets)
         keys = distinct((group[owner] << _SHIFT) | variables)
         group, variables = keys >> _SHIFT, keys & ((1 << _SHIFT) - 1)
         hashes = mixed(hashed_sums(mixed(variables), group, count))
-        unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        unique, first, inverse = numbered(hashes)
         found = self._contents.find(unique)
         new = np.flatnonzero(found < 0)
         found[new] = len(self._start) + np.arange(len(new))
@@ -153,7 +154,7 @@ class Supports:
         self._start.extend(len(self._keys) + np.cumsum(lengths) - lengths)
         self._size.extend(lengths)
         self._keys.extend((np.repeat(found[new], lengths) << _SHIFT) | variables[edge])
-        return found[inverse.reshape(-1)]
+        return found[inverse]
 
     def sizes(self, sets: Index) -> Index:
         """How many variables every set has."""
@@ -204,7 +205,7 @@ class Supports:
 
     def _clashing(self, owner: Index, variables: Index) -> Index:
         """Derived variables with a prediction that another variable of the owner has too."""
-        unique, which = np.unique(variables, return_inverse=True)
+        unique, _, which = numbered(variables)
         if not len(unique) or unique[-1] < self._gates.num_predictions:
             return unique[:0]
         start, base = self._predictions_of(unique)

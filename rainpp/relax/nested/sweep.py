@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rainpp.relax.nested.arrays import Column, Index, run_lengths, run_starts, spans
+from rainpp.relax.nested.arrays import Column, Index, distinct, run_lengths, run_starts, spans
 from rainpp.relax.nested.gates import Gates
 
 Array = NDArray[np.float64]
@@ -87,6 +87,7 @@ class Sweep:
     layers: list[Layer]
     roots: Index
     _values: Array | None = field(default=None)
+    _given: Array | None = field(default=None)
 
     def values(self, probabilities: Array) -> Array:
         """(n,) probabilities of the events, from those of all class nodes; node 0 has zero."""
@@ -94,12 +95,12 @@ class Sweep:
         values[: len(self.leaves)] = probabilities[self.leaves]
         for layer in self.layers:
             layer.forward(values)
-        self._values = values
+        self._values, self._given = values, probabilities
         return _signed(values, self.roots)
 
     def slopes(self, probabilities: Array, adjoint: Array) -> tuple[Index, Array]:
         """Class nodes, each once, and the slope of Σ adjoint · probability along each."""
-        if self._values is None:
+        if self._values is None or self._given is not probabilities:
             self.values(probabilities)
         assert self._values is not None
         slopes = np.zeros(self.size)
@@ -114,7 +115,7 @@ def sweep(gates: Gates, moved: Index, events: Index) -> Sweep:
     """Arrange everything below `events` in layers."""
     roots = resolved(events, moved, gates.first_gate)
     found, edges = _below(gates, moved, roots)
-    nodes = np.unique(
+    nodes = distinct(
         np.concatenate(
             [[0], roots >> 1, *(edge[1] >> 1 for edge in edges)] + [edge[2] >> 1 for edge in edges]
         )
@@ -150,7 +151,7 @@ def _below(
     edges: list[tuple[Index, Index, Index]] = []
     ahead = roots >> 1
     while True:
-        ahead = np.unique(ahead[ahead >= gates.first_gate])
+        ahead = distinct(ahead[ahead >= gates.first_gate])
         ahead = ahead[~seen[ahead - gates.first_gate]]
         if not len(ahead):
             return found.all, edges
@@ -190,7 +191,9 @@ class _Graph:
                 chosen = ready[self.is_sum[ready] == summed]
                 if len(chosen):
                     out.append(self._layer(chosen, starts[chosen], lengths[chosen], summed=summed))
-            told, times = np.unique(parent[spans(first[ready], ups[ready])], return_counts=True)
+            above = np.sort(parent[spans(first[ready], ups[ready])])
+            heads = run_starts(above)
+            told, times = above[heads], run_lengths(heads, len(above))
             waiting[told] -= times
             ready = told[waiting[told] == 0]
         return out

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.relax.nested.algebra import Aggregation, Intractable, Members
-from rainpp.relax.nested.arrays import Hash, Index, mixed, run_starts
+from rainpp.relax.nested.arrays import Hash, Index, distinct, mixed, numbered, run_starts
 from rainpp.relax.nested.columns import Ranks, decimals, numbers
 from rainpp.relax.nested.gates import Flags
 
@@ -155,7 +155,7 @@ class Tally:
         """A set of values: bit i is the i-th distinct value of the segment."""
         ranks = Ranks.of(self._column(aggregation), self.connection)
         width = int(ranks.rank.max(initial=0)) + 1
-        keys = np.unique(self.members.segment[used] * width + ranks.rank[used])
+        keys = distinct(self.members.segment[used] * width + ranks.rank[used])
         starts = run_starts(keys // width)
         first = np.zeros(self.members.count, np.int64)
         first[keys[starts] // width] = starts
@@ -238,8 +238,8 @@ def distinct_states(owner: Index, totals: Sequence[Values]) -> tuple[Index, Inde
     for column in totals:
         plain = column + 0.0 if column.dtype == np.float64 else column
         key = mixed(key * np.uint64(3) + mixed(plain.view(np.int64)))
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    _, first, inverse = numbered(key)
     order = np.lexsort((first, owner[first]))
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
-    return first[order], number[inverse.reshape(-1)]
+    return first[order], number[inverse]
