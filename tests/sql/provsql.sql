@@ -239,7 +239,7 @@ SELECT d FROM z GROUP BY d HAVING avg(predict(x)) < 5;
 
 -- case: having_bid: COUNT < 2
 -- why: always one row
-SELECT d FROM z GROUP BY d HAVING count(*) < 2;
+SELECT d FROM z GROUP BY d HAVING count(predict(x)) < 2;
 -- | d | _exists |
 -- | d | ~1.0000 |
 
