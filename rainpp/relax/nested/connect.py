@@ -26,12 +26,21 @@ def conjunctions(
     events, group = _kept(events, group, (events != ALWAYS) & ~dead[group])
     if flat:
         events, group = _flattened(gates, events, group)
-    order = np.lexsort((events, group)) if merge else np.argsort(group, kind="stable")
-    events, group = events[order], group[order]
     if merge:
+        events, group = _sorted(events, group)
         events, group = _without_repeats(events, group, dead)
         events, group = _one_per_variable(gates, events, group, dead)
+    else:
+        order = np.argsort(group, kind="stable")
+        events, group = events[order], group[order]
     return _products(gates, events, group, dead)
+
+
+def _sorted(events: Index, group: Index) -> tuple[Index, Index]:
+    """By group, then event: one sort of keys is four times as fast as `lexsort`."""
+    bits = int(events.max(initial=0)).bit_length()
+    keys = np.sort((group << bits) | events)
+    return keys & ((1 << bits) - 1), keys >> bits
 
 
 def _kept(events: Index, group: Index, keep: Flags) -> tuple[Index, Index]:
@@ -68,7 +77,9 @@ def _one_per_variable(
     """Events sorted by group in which no two are classes of one variable."""
     variables = gates.variables(events >> 1)
     literal = np.flatnonzero(variables >= 0)
-    order = literal[np.lexsort((variables[literal], group[literal]))]
+    keys = (group[literal] << gates.num_variables.bit_length()) | variables[literal]
+    # Mostly sorted already: classes are numbered by prediction.
+    order = literal if (keys[1:] >= keys[:-1]).all() else literal[np.argsort(keys, kind="stable")]
     same = (group[order[1:]] == group[order[:-1]]) & (variables[order[1:]] == variables[order[:-1]])
     if not same.any():
         return events, group
