@@ -1,4 +1,4 @@
-"""A nested query's plain answer beside its relaxed one, with the methods of `relax.answer.Answer`."""
+"""A nested query's plain answer beside its relaxed one, with the methods of `Answer`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from contextlib import ExitStack
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.lookup import find_row
 from rainpp.relax.nested.algebra import Algebra, Intractable
 from rainpp.relax.nested.circuit import Circuit
-from rainpp.relax.nested.engine import Engine, Scope
+from rainpp.relax.nested.engine import Engine
 from rainpp.relax.nested.forms import Candidates, Form, candidates
+from rainpp.relax.nested.names import Scope
 from rainpp.relax.nested.relation import Context, Step
-from rainpp.relax.nested.statement import HIDDEN_KEY, Statement
+from rainpp.relax.nested.select import select
+from rainpp.relax.nested.statement import Statement
 from rainpp.relax.nested.worlds import MAX_WORLDS, Unlisted, Worlds
 from rainpp.relax.relaxed import as_mapping, comparable
 from rainpp.relax.rowsums import Gradient, Predictions
@@ -231,17 +232,31 @@ class NestedAnswer:
             for place, values in enumerate(self._found.identity)
             if values is not None
         ]
-        used: dict[tuple[object, ...], list[int]] = {}
+        left: dict[tuple[object, ...], list[int]] = {}
         rows: list[int] = []
         for number in range(self._table.num_rows):
             key = tuple(comparable(values[number]) for values in parts)
-            if key not in used:
-                places = self._by_identity.get(key, [])
-                used[key] = sorted(places, key=lambda place: not self._found.hard[place])[::-1]
-            if not used[key]:
+            if key not in left:
+                left[key] = list(self._by_identity.get(key, []))
+            if not left[key]:
                 self._disagree(f"row {number} of the answer is not among the possible rows")
-            rows.append(used[key].pop())
+            rows.append(self._closest(left[key], number))
+            left[key].remove(rows[-1])
         return np.asarray(rows, np.int64)
+
+    def _closest(self, places: list[int], row: int) -> int:
+        """Among candidates of one name, one that is there and has the cells of an answer row."""
+        if len(places) == 1:
+            return places[0]
+
+        def distance(place: int) -> tuple[bool, int]:
+            different = [
+                not _same(self._hard_cell(row, position), float(form.hard[place]))
+                for position, form in self._forms.items()
+            ]
+            return not self._found.hard[place], sum(different)
+
+        return min(places, key=distance)
 
     def _check_cells(self) -> None:
         """With certain predictions the relaxation must be DuckDB's own answer."""
@@ -253,10 +268,9 @@ class NestedAnswer:
             expected = form.hard[self._rows]
             for row in range(len(self._rows)):
                 hard = self._hard_cell(row, position)
-                close = math.isclose(hard, expected[row], rel_tol=1e-6, abs_tol=1e-9)
                 # A SUM over no row is NULL and counts as nothing.
-                null = math.isnan(hard) and (math.isnan(expected[row]) or expected[row] == 0.0)
-                if not close and not null:
+                nothing = math.isnan(hard) and expected[row] == 0.0
+                if not nothing and not _same(hard, float(expected[row])):
                     self._disagree(
                         f"column {self.frame.columns[position]} of row {row} is {hard}, "
                         f"{expected[row]} expected"
@@ -314,6 +328,12 @@ class NestedAnswer:
     def _describe(self) -> str:
         method = self._found.algebra.method
         return f"{method}, error at most {self._half:.2g} (95 %)" if self._half else method
+
+
+def _same(hard: float, expected: float) -> bool:
+    if math.isnan(hard) or math.isnan(expected):
+        return math.isnan(hard) and math.isnan(expected)
+    return math.isclose(hard, expected, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _solved(
@@ -380,9 +400,6 @@ def _attempt(
         statement.calls,
         stack,
     )
-    found = candidates(Engine(context), statement.tree, Scope())
+    found = candidates(Engine(context, select), statement.tree, Scope())
     found.solve()
     return found, context.steps
-
-
-__all__ = ["HIDDEN_KEY", "NestedAnswer", "pa"]

@@ -17,7 +17,8 @@ from rainpp.relax.nested.rewriting import ColumnName, columns_of, conjuncts, out
 from rainpp.relax.nested.rows import Rows
 
 if TYPE_CHECKING:
-    from rainpp.relax.nested.engine import Engine, Scope
+    from rainpp.relax.nested.engine import Engine
+    from rainpp.relax.nested.names import Scope
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,8 +108,10 @@ class Body:
             if node.name in self._scope.relations:
                 found = self._scope.relations[node.name]
                 return Source(alias, found.name, relation=found)
-            if base is not None:
-                return Source(alias, base.entry.qualified, rid="rowid")
+            if node.db:
+                bare = node.copy()
+                bare.set("alias", None)
+                return Source(alias, context.sql(bare), rid="rowid")
         elif isinstance(node, exp.Subquery) and self._engine.uncertain(node, self._scope):
             found = self._engine.query(node, self._scope.without_keys())
             titles = [c.name for c in node.args["alias"].args.get("columns") or []]
@@ -135,8 +138,8 @@ class Body:
         """Inner join of `sources`; a column (alias, name) comes out as "alias.name"."""
         context = self._context
         items = [
-            f"{context.sql(self._place(exp.column(n, table=t, quoted=True)))} AS {quote(f'{t}.{n}')}"
-            for t, n in wanted
+            f"{context.sql(self._place(_column(name)))} AS {quote('.'.join(name))}"
+            for name in wanted
         ]
         lineage = [name for i, source in enumerate(sources) for name in _lineage(i, source)]
         items += [f"{quote(alias)}.{column} AS {title}" for alias, column, title in lineage]
@@ -251,6 +254,10 @@ class Body:
         return self._context.relation(
             pa.table(columns), ids, combined_owner(owners, len(ids)), cells
         )
+
+
+def _column(name: ColumnName) -> exp.Expr:
+    return exp.column(name[1], table=name[0], quoted=True)
 
 
 def _lineage(number: int, source: Source) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ row a correlated subquery was evaluated for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import NoReturn, cast
 
 import numpy as np
@@ -16,41 +16,18 @@ from sqlglot import exp
 from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.catalog import quote
 from rainpp.relax.nested.algebra import Index
+from rainpp.relax.nested.names import KEY, Scope
 from rainpp.relax.nested.relation import ROW, Context, Relation, integers
 from rainpp.relax.nested.rewriting import order_keys, output_names
 
-KEY = "__key"
-
-
-@dataclass(frozen=True, eq=False)
-class Scope:
-    """CTEs in sight: uncertain ones as relations, certain ones as the text of a WITH clause.
-
-    `keys` are the outer rows a correlated subquery is evaluated for, under the alias `outer`.
-    """
-
-    relations: dict[str, Relation] = field(default_factory=dict[str, Relation])
-    certain: dict[str, str] = field(default_factory=dict[str, str])
-    keys: Relation | None = None
-    outer: str = ""
-
-    def prefix(self) -> str:
-        """The WITH clause in front of every statement that may read a certain CTE."""
-        if not self.certain:
-            return ""
-        listed = ", ".join(f"{quote(name)} AS ({sql})" for name, sql in self.certain.items())
-        return f"WITH {listed} "
-
-    def without_keys(self) -> Scope:
-        """The same names outside any correlated subquery."""
-        return Scope(self.relations, self.certain)
-
 
 class Engine:
-    """Evaluates the queries of one statement."""
+    """Evaluates the queries of one statement; `select` evaluates one SELECT block."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(
+        self, context: Context, select: Callable[[Engine, exp.Select, Scope], Relation]
+    ) -> None:
+        self.context, self._select = context, select
 
     def uncertain(self, node: exp.Expr, scope: Scope) -> bool:
         """Whether anything below `node` reads a table with predictions."""
@@ -73,10 +50,8 @@ class Engine:
         if isinstance(node, exp.SetOperation):
             return self.limited(node, self._set_operation(node, self.with_ctes(node, scope)), scope)
         if isinstance(node, exp.Select):
-            from rainpp.relax.nested.select import select
-
-            return select(self, node, self.with_ctes(node, scope))
-        self.refuse(node, "it has no relaxation", "Use SELECT, UNION, INTERSECT or EXCEPT")
+            return self._select(self, node, self.with_ctes(node, scope))
+        return self.refuse(node, "it has no relaxation", "Use SELECT, UNION, INTERSECT or EXCEPT")
 
     def with_ctes(self, node: exp.Expr, scope: Scope) -> Scope:
         """`scope` with the CTEs of `node`, each evaluated once."""

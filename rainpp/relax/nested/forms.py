@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+from rainpp.relax.catalog import rows
 from rainpp.relax.nested.algebra import ALWAYS, Algebra, Array, Index
-from rainpp.relax.nested.engine import Engine, Scope
+from rainpp.relax.nested.engine import Engine
 from rainpp.relax.nested.grouping import Grouped
-from rainpp.relax.nested.relation import Relation, integers
+from rainpp.relax.nested.names import Scope
+from rainpp.relax.nested.relation import Relation, combined_owner, integers
 from rainpp.relax.nested.rewriting import aggregates_in, grouping_sets, is_grouped, items_of
 from rainpp.relax.nested.select import grouped, plain_block
 from rainpp.relax.rowsums import Gradient
@@ -79,7 +81,9 @@ class Form:
             with np.errstate(invalid="ignore", divide="ignore"):
                 total = np.where(mass > 0.0, total / mass, np.nan)
         total = total + self.constant
-        return total if self.nullable is None else np.where(self.nullable > 0, np.nan, total)
+        if self.nullable is not None:
+            total = np.where(self.nullable > 0, np.nan, total)
+        return np.asarray(total, np.float64)
 
 
 @dataclass(eq=False)
@@ -120,9 +124,7 @@ def candidates(engine: Engine, node: exp.Query, scope: Scope) -> Candidates:
     """The possible rows of a whole query."""
     if isinstance(node, exp.Union) and not node.args.get("distinct", True) and _open(node):
         scope = engine.with_ctes(node, scope)
-        sides = [
-            candidates(engine, cast(exp.Query, side), scope) for side in (node.left, node.right)
-        ]
+        sides = [candidates(engine, side, scope) for side in (node.left, node.right)]
         return _stacked(engine, sides)
     if isinstance(node, exp.Select) and _open(node):
         scope = engine.with_ctes(node, scope)
@@ -145,19 +147,28 @@ def _open(node: exp.Expr) -> bool:
 def _of_relation(engine: Engine, found: Relation) -> Candidates:
     """Rows with one owner are one answer row; a cell is its value given that the row is there."""
     algebra, names = engine.context.algebra, [n for n in found.columns if n[0] == "c"]
-    owners, first = np.unique(found.owner, return_index=True)
-    exists = algebra.some(found.ids, found.owner, len(owners))
+    cells = {n for n in names if n in found.cells and is_numeric(found.table.column(n).type)}
+    owner = _split_by_text(engine, found, [n for n in names if n in found.cells - cells])
+    owners, first = np.unique(owner, return_index=True)
+    exists = algebra.some(found.ids, owner, len(owners))
     identity: list[list[object] | None] = []
     forms: dict[int, Form] = {}
     for position, name in enumerate(names):
         column = found.table.column(name)
-        if name not in found.cells:
+        if name in cells:
+            identity.append(None)
+            forms[position] = _conditional(algebra, len(owners), owner, found.ids, column)
+        else:
             identity.append(column.take(pa.array(first)).to_pylist())
-            continue
-        identity.append(None)
-        if is_numeric(column.type):
-            forms[position] = _conditional(algebra, len(owners), found.owner, found.ids, column)
     return Candidates(algebra, identity, forms, exists)
+
+
+def _split_by_text(engine: Engine, found: Relation, columns: list[str]) -> Index:
+    """Owners such that rows of one agree on uncertain columns that have no expectation."""
+    if not columns:
+        return found.owner
+    code, _, _ = engine.distinct_rows(found, columns)
+    return combined_owner([np.unique(found.owner, return_inverse=True)[1], code], len(code))
 
 
 def _conditional(
@@ -210,18 +221,17 @@ def _of_groups(engine: Engine, found: Grouped) -> Candidates:
 
 def _key_values(found: Grouped, item: exp.Expr) -> list[object]:
     """An item made of group keys, for every group."""
-    rows = found.key_rows()
-    return rows.evaluate([("c", item)]).column("c").to_pylist()
+    return found.key_rows().evaluate([("c", item)]).column("c").to_pylist()
 
 
 def _by_results(found: Grouped, item: exp.Expr, calls: list[str]) -> Form | None:
     known = [found.engine.context.sql(call) for call in found.calls]
-    rows = found.results([known.index(call) for call in dict.fromkeys(calls)])
-    rows = rows.expanded([item])
-    column = rows.evaluate([("c", item)]).column("c")
+    results = found.results([known.index(call) for call in dict.fromkeys(calls)])
+    results = results.expanded([item])
+    column = results.evaluate([("c", item)]).column("c")
     if not is_numeric(column.type):
         return None
-    group, ids = integers(rows.relation.table, "__group"), rows.relation.ids
+    group, ids = integers(results.relation.table, "__group"), results.relation.ids
     return _conditional(found.engine.context.algebra, found.members.count, group, ids, column)
 
 
@@ -241,7 +251,9 @@ class LinearReader:
         if any(part is None for part in parts):
             return None
         known = [part for part in parts if part is not None]
-        segment, ids, values = (np.concatenate([part[i] for part in known]) for i in range(3))
+        segment = np.concatenate([part[0] for part in known])
+        ids = np.concatenate([part[1] for part in known])
+        values = np.concatenate([part[2] for part in known])
         order = np.argsort(segment, kind="stable")
         count = self._found.members.count
         null = np.zeros(count)
@@ -275,6 +287,10 @@ class LinearReader:
             return _added(left, _scaled(right, 1.0 if isinstance(node, exp.Add) else -1.0))
         if isinstance(node, exp.Mul):
             return self._product(self._linear(node.left), self._linear(node.right))
+        if isinstance(node, exp.Div):
+            left, right = self._linear(node.left), self._linear(node.right)
+            divides = right is not None and not right[1] and right[0]
+            return _scaled(left, 1.0 / right[0]) if right is not None and divides else None
         return self._constant(node)
 
     def _product(
@@ -290,12 +306,11 @@ class LinearReader:
         if node.find(exp.Column, exp.Query) is not None or aggregates_in(node):
             return None
         try:
-            value = self._context.con.execute(
-                f"SELECT TRY_CAST(({self._context.sql(node)}) AS DOUBLE)"
-            ).fetchone()
+            sql = f"SELECT TRY_CAST(({self._context.sql(node)}) AS DOUBLE)"
+            value = rows(self._context.con, sql)[0][0]
         except duckdb.Error:
             return None
-        return None if value is None or value[0] is None else (float(value[0]), {})
+        return None if value is None else (float(cast(float, value)), {})
 
     def _sum(self, number: int, scale: float) -> tuple[Index, Index, Array, Index] | None:
         """(segment, ids, values, segments that can have a term) of one COUNT or SUM."""

@@ -10,54 +10,15 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-from rainpp.relax.catalog import quote
-from rainpp.relax.linear import aggregate_name
 from rainpp.relax.nested.algebra import NEVER, Aggregation, Index, Members, Outcomes
-from rainpp.relax.nested.relation import ROW, Relation, certain_ids, integers
+from rainpp.relax.nested.calls import aggregation
+from rainpp.relax.nested.names import KEY
+from rainpp.relax.nested.relation import Relation, certain_ids, integers
 from rainpp.relax.nested.rewriting import aggregates_in, items_of, order_keys
 from rainpp.relax.nested.rows import Rows
 
 if TYPE_CHECKING:
     from rainpp.relax.nested.engine import Engine
-
-_KEY = "__key"
-
-
-def aggregation(
-    engine: Engine, call: exp.Expr, arguments: list[tuple[str, exp.Expr]]
-) -> Aggregation:
-    """An aggregate call over argument columns, which are appended to `arguments`."""
-
-    def column(node: exp.Expr) -> exp.Expr:
-        sql = engine.context.sql(node)
-        for name, known in arguments:
-            if engine.context.sql(known) == sql:
-                return exp.column(name)
-        arguments.append((f"a{len(arguments)}", node))
-        return exp.column(arguments[-1][0])
-
-    filters = call if isinstance(call, exp.Filter) else None
-    inner = cast(exp.Expr, call.this if filters is not None else call)
-    name = (aggregate_name(inner) or "").replace("count_star", "count")
-    given = cast("list[exp.Expr]", inner.expressions if isinstance(inner, exp.Anonymous) else [])
-    first = given[0] if given else inner.args.get("this")
-    distinct = isinstance(first, exp.Distinct)
-    if isinstance(first, exp.Distinct) and len(first.expressions) == 1:
-        first = first.expressions[0]
-    condition = filters.expression.this if filters is not None else None
-    others = [v for k, v in inner.args.items() if v and k not in ("this", "big_int", "expressions")]
-    simple = name in ("count", "sum", "avg", "mean", "min", "max") and not others
-    simple = simple and len(given) <= 1 and not inner.args.get("expressions", given)[1:]
-    if simple and not isinstance(first, (exp.Order, exp.Distinct, exp.Tuple)):
-        star = first is None or isinstance(first, exp.Star)
-        argument = None if star else column(first).name
-        where = None if condition is None else column(condition).name
-        kind = "avg" if name == "mean" else name
-        text = "*" if argument is None else f"{'DISTINCT ' if distinct else ''}{argument}"
-        sql = f"{kind}({text})" + (f" FILTER (WHERE {where})" if where else "")
-        return Aggregation(kind, sql, argument, where, distinct)
-    moved = call.copy().transform(lambda n: column(n.copy()) if isinstance(n, exp.Column) else n)
-    return Aggregation(name, engine.context.sql(moved), None, plain=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +72,7 @@ class Grouped:
 
     def _over(self, relation: Relation, extra: dict[str, str]) -> Rows:
         """Rows in which the group's key expressions are columns."""
-        places = {(self.rows.scope.outer, _KEY): _KEY} if self.rows.key else {}
+        places = {(self.rows.scope.outer, KEY): KEY} if self.rows.key else {}
         for i, node in enumerate(self.key_nodes):
             extra[self.engine.context.sql(node)] = f"k{i}"
             if isinstance(node, exp.Column):
@@ -155,7 +116,7 @@ def projected(node: exp.Select, rows: Rows) -> Relation:
     named = [(f"c{i}", item) for i, item in enumerate(items)]
     named += [(f"o{i}", key) for i, key in enumerate(keys)]
     if rows.key is not None:
-        named.append((_KEY, exp.column(_KEY, table=rows.scope.outer, quoted=True)))
+        named.append((KEY, exp.column(KEY, table=rows.scope.outer, quoted=True)))
     table = rows.evaluate(named)
     cells = frozenset(name for name, item in named if rows.varies(item))
     context = rows.engine.context
@@ -188,7 +149,7 @@ def group(engine: Engine, node: exp.Select, rows: Rows) -> Grouped:
     rows = rows.expanded([*keys, *(argument for _, argument in arguments)])
     named = [(f"k{i}", key) for i, key in enumerate(keys)]
     if rows.key is not None:
-        named.append((_KEY, exp.column(_KEY, table=rows.scope.outer, quoted=True)))
+        named.append((KEY, exp.column(KEY, table=rows.scope.outer, quoted=True)))
     values = rows.evaluate([*named, *arguments])
     n, single = len(rows.relation), not keys
     context = engine.context
@@ -224,7 +185,7 @@ def _single(rows: Rows, values: pa.Table, n: int) -> tuple[Index, pa.Table]:
     if rows.scope.keys is None:
         return np.zeros(n, np.int64), pa.table({"one": pa.array([1])})
     count = len(rows.scope.keys)
-    return integers(values, _KEY), pa.table({_KEY: pa.array(np.arange(count))})
+    return integers(values, KEY), pa.table({KEY: pa.array(np.arange(count))})
 
 
 def _key_nodes(node: exp.Select) -> list[exp.Expr]:
@@ -233,7 +194,8 @@ def _key_nodes(node: exp.Select) -> list[exp.Expr]:
         return []
     items = [item.unalias() for item in items_of(node)]
     if clause.args.get("all"):
-        return [item for item in items if not aggregates_in(item)]
+        # DuckDB leaves constants out of GROUP BY ALL.
+        return [i for i in items if not aggregates_in(i) and i.find(exp.Column) is not None]
     found: list[exp.Expr] = []
     for key in cast("list[exp.Expr]", clause.expressions):
         if isinstance(key, exp.Literal) and key.is_int:
@@ -246,6 +208,3 @@ def _key_nodes(node: exp.Select) -> list[exp.Expr]:
 def _arguments_table(members: Members) -> pa.Table:
     table = members.table if members.table is not None else pa.table({"none": pa.array([0])})
     return table.append_column("__unused", pa.array(np.zeros(table.num_rows, np.int64)))
-
-
-__all__ = ["ROW", "Grouped", "Relation", "aggregation", "group", "projected", "quote"]

@@ -89,7 +89,7 @@ class Context:
         """SQL of a lowered expression with predictions as the user wrote them."""
         text = self.sql(node)
         for slot, call in self.calls.items():
-            text = re.sub(rf'("\w+"\.)?"__prediction_{slot}"', lambda _: call, text)
+            text = _named(text, slot, call)
         return text
 
     def fetch(self, sql: str) -> pa.Table:
@@ -150,6 +150,10 @@ class Context:
             parts.append(f"(VALUES {values}) AS h{slot}(c, v)")
             columns += [f"h{slot}.c AS __class_{slot}", f"h{slot}.v AS __prediction_{slot}"]
         return f"(SELECT {', '.join(columns)} FROM {' CROSS JOIN '.join(parts)})"
+
+
+def _named(text: str, slot: int, call: str) -> str:
+    return re.sub(rf'("\w+"\.)?"__prediction_{slot}"', lambda _: call, text)
 
 
 def place_rows(table: PredictionTable, rids: Index) -> Index:

@@ -96,7 +96,7 @@ def renamed(node: exp.Expr, place: Callable[[ColumnName], ColumnName | None]) ->
                 return exp.column(found[1], table=found[0], quoted=True)
         return part
 
-    return cast(exp.Expr, node.copy().transform(change))
+    return node.copy().transform(change)
 
 
 def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
@@ -128,7 +128,7 @@ def substituted(node: exp.Expr, replacements: Mapping[str, exp.Expr], dialect: D
         found = replacements.get(render(part, dialect))
         return part if found is None else found.copy()
 
-    return cast(exp.Expr, node.copy().transform(change))
+    return node.copy().transform(change)
 
 
 def grouping_sets(select: exp.Select) -> list[exp.Select] | None:
@@ -186,7 +186,7 @@ def _with_keys(select: exp.Select, keys: list[exp.Expr], every: list[exp.Expr]) 
             return exp.Literal.number(_grouping(node, kept))
         if isinstance(node, exp.Grouping):
             return exp.Literal.number(_grouping(node, kept))
-        if aggregate_name(node) or isinstance(node, exp.Query):
+        if aggregate_name(node) or isinstance(node, (exp.Filter, exp.WithinGroup, exp.Query)):
             return node
         if node.sql(dialect="duckdb") in dropped:
             return exp.Null()

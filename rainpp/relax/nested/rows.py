@@ -11,22 +11,21 @@ import pyarrow as pa
 from sqlglot import exp
 
 from rainpp.relax.catalog import quote
-from rainpp.relax.nested.algebra import NEVER, Aggregation, Index, Members
+from rainpp.relax.nested.algebra import NEVER, Index, Members
+from rainpp.relax.nested.calls import aggregation
+from rainpp.relax.nested.names import KEY, Scope
 from rainpp.relax.nested.relation import ROW, Relation, certain_ids, integers
 from rainpp.relax.nested.rewriting import (
     ColumnName,
-    columns_of,
-    is_grouped,
     outer_columns,
     renamed,
     substituted,
 )
 
 if TYPE_CHECKING:
-    from rainpp.relax.nested.engine import Engine, Scope
+    from rainpp.relax.nested.engine import Engine
 
 _MAX_PAIRS = 5_000_000
-_KEY = "__key"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ class Rows:
     @property
     def key(self) -> str | None:
         """The column that names the outer row of a correlated subquery."""
-        return self.places.get((self.scope.outer, _KEY)) if self.scope.keys is not None else None
+        return self.places.get((self.scope.outer, KEY)) if self.scope.keys is not None else None
 
     def place(self, node: exp.Expr) -> exp.Expr:
         """`node` over the columns of the relation, alias b."""
@@ -141,12 +140,12 @@ class Rows:
         """Distinct outer values a subquery depends on: the key of every row, and the keys."""
         context = self.engine.context
         names = [name for name in outer_columns(query) if name in self.places]
-        items = [
+        items: list[tuple[str, exp.Expr]] = [
             (".".join(name), exp.column(name[1], table=name[0], quoted=True)) for name in names
         ]
         items += more
         if not items:
-            table = pa.table({_KEY: pa.array([0], pa.int64())})
+            table = pa.table({KEY: pa.array([0], pa.int64())})
             keys = context.relation(table, certain_ids(1), np.zeros(1, np.int64))
             return np.zeros(len(self.relation), np.int64), keys
         values = self.evaluate(items)
@@ -154,20 +153,17 @@ class Rows:
             values, certain_ids(len(values)), np.arange(len(values)), frozenset()
         )
         code, first, count = self.engine.distinct_rows(numbered, list(numbered.columns))
-        chosen = values.take(pa.array(first)).append_column(_KEY, pa.array(np.arange(count)))
+        chosen = values.take(pa.array(first)).append_column(KEY, pa.array(np.arange(count)))
         return code, context.relation(chosen, certain_ids(count), np.arange(count))
 
     def _inner(self, query: exp.Expr, keys: Relation) -> Relation:
         """A subquery's rows for every key, with a column KEY."""
-        from rainpp.relax.nested.engine import Scope
-
         outer = f"k{len(self.scope.outer) + len(self.extra)}_{len(self.relation)}"
         outer = f"outer_{outer}"
         inside = set(outer_columns(query)) & set(self.places)
         moved = renamed(query, lambda n: (outer, ".".join(n)) if n in inside else None)
         scope = Scope(self.scope.relations, self.scope.certain, keys, outer)
-        found = self.engine.query(moved, scope)
-        return found
+        return self.engine.query(moved, scope)
 
     def _exists(self, node: exp.Exists) -> tuple[Index, Index, pa.Array, Index]:
         query = cast(exp.Expr, node.this).copy()
@@ -176,7 +172,7 @@ class Rows:
         code, keys = self._keys(query, [])
         found = self._inner(query, keys)
         algebra, count = self.engine.context.algebra, len(keys)
-        present = algebra.some(found.ids, integers(found.table, _KEY), count)
+        present = algebra.some(found.ids, integers(found.table, KEY), count)
         key = np.arange(count)
         values = pa.array([True] * count + [False] * count)
         return code, np.r_[key, key], values, np.r_[present, algebra.negation(present)]
@@ -184,7 +180,7 @@ class Rows:
     def _scalar(self, node: exp.Subquery) -> tuple[Index, Index, pa.Array, Index]:
         code, keys = self._keys(node, [])
         found = self._inner(node, keys)
-        key, count = integers(found.table, _KEY), len(keys)
+        key, count = integers(found.table, KEY), len(keys)
         values = found.table.column("c0").combine_chunks()
         algebra = self.engine.context.algebra
         single = np.unique(np.stack([key, found.owner], axis=1), axis=0)[:, 0]
@@ -205,14 +201,15 @@ class Rows:
         context, algebra, count = self.engine.context, self.engine.context.algebra, len(keys)
         if any(name in self.places for name in outer_columns(query)):
             found = self._inner(query, keys)
-            on = f"k.{_KEY} = r.{_KEY}"
+            on = f"k.{KEY} = r.{KEY}"
         else:
             found = self.engine.query(query, self.scope.without_keys())
             on = "true"
         pairs = context.fetch(
-            f"SELECT * FROM (SELECT k.{_KEY} AS k, r.{ROW} AS r, "
+            f"SELECT * FROM (SELECT k.{KEY} AS k, r.{ROW} AS r, "
             f'(k."__left" {operator} r.c0) AS met FROM {keys.name} AS k '
-            f"JOIN {found.name} AS r ON {on}) WHERE met IS {'NOT TRUE' if universal else 'NOT FALSE'} "
+            f"JOIN {found.name} AS r ON {on}) "
+            f"WHERE met IS NOT {'TRUE' if universal else 'FALSE'} "
             "ORDER BY k, r"
         )
         key, row = integers(pairs, "k"), integers(pairs, "r")
@@ -240,8 +237,6 @@ class Rows:
         return rows
 
     def _with_window(self, window: exp.Window) -> Rows:
-        from rainpp.relax.nested.grouping import aggregation
-
         engine, context = self.engine, self.engine.context
         call = cast(exp.Expr, window.this)
         if window.args.get("order") is not None or window.args.get("spec") is not None:
@@ -262,7 +257,8 @@ class Rows:
         start = np.repeat(low - (np.cumsum(counts) - counts), counts)
         other = order[start + np.arange(len(row))]
         both = context.algebra.every([self.relation.ids[row], self.relation.ids[other]])
-        table = values.select([name for name, _ in arguments]).take(pa.array(other))
+        chosen = values.select([name for name, _ in arguments]).take(pa.array(other))
+        table = chosen if arguments else None
         found = context.algebra.outcomes(Members(both, row, n, table), [item])
         column = f"__value_{len(self.extra)}"
         taken = self.taken(found.segment, found.ids, {column: found.table.column("v0")})
@@ -288,7 +284,7 @@ def _comparison(node: exp.Expr) -> tuple[exp.Expr, exp.Expr, str, bool]:
     """(left side, subquery, operator, whether it must hold for all)."""
     if isinstance(node, exp.In):
         return node.this, cast(exp.Expr, node.args["query"]).unnest(), "=", False
-    operators = {
+    operators: dict[type[exp.Expr], str] = {
         exp.EQ: "=",
         exp.NEQ: "<>",
         exp.LT: "<",
@@ -299,6 +295,3 @@ def _comparison(node: exp.Expr) -> tuple[exp.Expr, exp.Expr, str, bool]:
     quantified = cast(exp.Expr, node.args["expression"])
     query = cast(exp.Expr, quantified.this).unnest()
     return node.args["this"], query, operators[type(node)], isinstance(quantified, exp.All)
-
-
-__all__ = ["Aggregation", "Rows", "columns_of", "is_grouped"]

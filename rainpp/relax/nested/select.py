@@ -12,7 +12,8 @@ from rainpp.relax.nested.relation import Relation
 from rainpp.relax.nested.rewriting import grouping_sets, is_grouped
 
 if TYPE_CHECKING:
-    from rainpp.relax.nested.engine import Engine, Scope
+    from rainpp.relax.nested.engine import Engine
+    from rainpp.relax.nested.names import Scope
 
 
 def select(engine: Engine, node: exp.Select, scope: Scope) -> Relation:

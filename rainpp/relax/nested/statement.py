@@ -248,7 +248,7 @@ def _restore(tree: exp.Expr, resolver: Resolver) -> None:
 
 def _qualified(tree: exp.Query, resolver: Resolver) -> exp.Query:
     """Every column with its source, stars expanded, every alias used once."""
-    schema = {
+    schema: dict[str, object] = {
         base.name: {
             **dict.fromkeys(base.entry.columns, "UNKNOWN"),
             **{f"__prediction_{slot}": "UNKNOWN" for slot in sorted(base.slots)},
@@ -275,7 +275,7 @@ def _qualified(tree: exp.Query, resolver: Resolver) -> exp.Query:
     finally:
         logger.setLevel(level)
     unique_aliases(found)
-    return cast(exp.Query, found)
+    return found
 
 
 def _placeholder(slot: int) -> str:

@@ -91,7 +91,7 @@ class Worlds:
         self._predictions, self._con = predictions, con
         self._exact = variables is not None
         self._index: dict[tuple[int, int], int] = {}
-        self._classes: list[NDArray[np.uint8]] = []
+        self._classes: list[NDArray[np.int32]] = []
         self._random = np.random.default_rng(seed)
         if variables is None:
             self.num_worlds = samples + 1
@@ -161,8 +161,9 @@ class Worlds:
         pairs = pa.table({"row": pa.array(row), "world": pa.array(world)})
         table = pa.table({"row": pa.array(np.arange(len(members.ids)))})
         table = table.append_column("segment", pa.array(members.segment))
-        for name in members.table.column_names if members.table is not None else []:
-            table = table.append_column(name, members.table.column(name))
+        if members.table is not None:
+            for name in members.table.column_names:
+                table = table.append_column(name, members.table.column(name))
         calls = [f"{item.sql} AS v{i}" for i, item in enumerate(aggregations)]
         names = [f"v{i}" for i in range(len(aggregations))]
         with registered(self._con, pairs) as p, registered(self._con, table) as m:
@@ -255,7 +256,7 @@ class Worlds:
             [top, *(c for c in range(size) if c != top)]
             for top, size in zip(first, sizes, strict=True)
         ]
-        grid = np.array(list(itertools.product(*orders)), np.uint8).reshape(total, len(variables))
+        grid = np.array(list(itertools.product(*orders)), np.int32).reshape(total, len(variables))
         self._classes = [np.ascontiguousarray(grid[:, i]) for i in range(len(variables))]
         self._index = {variable: i for i, variable in enumerate(variables)}
         self.weights = np.prod([self._belief(i) for i in range(len(variables))], axis=0)
@@ -290,7 +291,7 @@ class Worlds:
             p = self._predictions.probabilities[slot][place]
             steps = np.cumsum(p) / p.sum()
             draws = np.searchsorted(steps, self._random.random(self.num_worlds), side="right")
-            draws = np.minimum(draws, len(p) - 1).astype(np.uint8 if len(p) <= 256 else np.int64)
+            draws = np.minimum(draws, len(p) - 1).astype(np.int32)
             draws[0] = self._likeliest(slot, place)
             self._classes.append(draws)
         return {int(place): self._index[slot, int(place)] for place in places}
