@@ -66,43 +66,79 @@ def _summed(gates: Gates, owner: Index, totals: list[Values], left: Index, right
 def folded(gates: Gates, tally: Tally, parts: States, segment: Index) -> States:
     """Totals of whole segments from totals of parts; part p belongs to `segment[p]`, ascending.
 
+    Neighbours are joined in a tree while a block has no more totals than its parts together, as
+    counts do: a few wide rounds. Other blocks follow one another, which takes fewer pairs.
+
     Raises
     ------
     Intractable : too many distinct totals, or too much work.
     """
-    begin = np.searchsorted(parts.owner, np.arange(len(segment)))
-    size = np.bincount(parts.owner, minlength=len(segment))
-    head = run_starts(segment)
-    length = run_lengths(head, len(segment))
     _refuse_long(tally, parts, segment)
-    whole = spans(begin[head], size[head])
-    states = States(
-        segment[parts.owner[whole]], [t[whole] for t in parts.totals], parts.events[whole]
-    )
-    done: list[States] = []
-    work = 0
-    for step in range(1, int(length.max(initial=0)) + 1):
-        more = np.zeros(int(segment[-1]) + 1, np.int64) - 1
-        going = length > step
-        more[segment[head[going]]] = head[going] + step
-        done.append(states.take(np.flatnonzero(more[states.owner] < 0)))
-        states = states.take(np.flatnonzero(more[states.owner] >= 0))
-        if not len(states.owner):
-            break
-        part = more[states.owner]
-        work += int(size[part].sum())
-        if work > MAX_WORK:
+    work = _Fold(gates, tally, parts, segment, np.bincount(parts.owner, minlength=len(segment)))
+    while work.join(in_tree=True):
+        pass
+    while work.join(in_tree=False):
+        pass
+    return States(work.segment[work.blocks.owner], work.blocks.totals, work.blocks.events)
+
+
+@dataclass(eq=False, slots=True)
+class _Fold:
+    """Blocks of neighbouring parts: block b of `segment[b]` has parts with `weight[b]` states."""
+
+    gates: Gates
+    tally: Tally
+    blocks: States
+    segment: Index
+    weight: Index
+    work: int = 0
+
+    def join(self, *, in_tree: bool) -> bool:
+        """Join pairs of blocks, or the first two of every segment; False if there are none."""
+        count = len(self.segment)
+        size = np.bincount(self.blocks.owner, minlength=count)
+        head = run_starts(self.segment)
+        rank = np.arange(count) - np.repeat(head, run_lengths(head, count))
+        left = (rank % 2 == 0) if in_tree else (rank == 0)
+        left[-1:] = False
+        left[:-1] &= self.segment[1:] == self.segment[:-1]
+        if in_tree:
+            fine = size <= self.weight
+            left[:-1] &= fine[:-1] & fine[1:]
+        chosen = np.flatnonzero(left)
+        if not len(chosen):
+            return False
+        self._join(chosen, size)
+        return True
+
+    def _join(self, chosen: Index, size: Index) -> None:
+        """Join the chosen blocks with their successors."""
+        self.work += int((size[chosen].astype(float) * size[chosen + 1]).sum())
+        if self.work > MAX_WORK:
             raise _too_many(f"more than {MAX_WORK} steps")
-        states = _next(gates, tally, states, parts, spans(begin[part], size[part]), size[part])
-        if np.bincount(states.owner).max(initial=0) > MAX_STATES:
+        begin = np.cumsum(size) - size
+        states = self.blocks.take(spans(begin[chosen], size[chosen]))
+        after = states.owner + 1
+        theirs = spans(begin[after], size[after])
+        made = _next(self.gates, self.tally, states, self.blocks, theirs, size[after])
+        if np.bincount(made.owner).max(initial=0) > MAX_STATES:
             raise _too_many(f"more than {MAX_STATES} for one group")
-    return joined(done) if done else states
+        self.weight[chosen] += self.weight[chosen + 1]
+        stay = np.ones(len(self.segment), bool)
+        stay[chosen + 1] = False
+        apart = stay.copy()
+        apart[chosen] = False
+        rest = self.blocks.take(np.flatnonzero(apart[self.blocks.owner]))
+        blocks = joined([rest, made])
+        place = np.cumsum(stay) - 1
+        self.blocks = States(place[blocks.owner], blocks.totals, blocks.events)
+        self.segment, self.weight = self.segment[stay], self.weight[stay]
 
 
 def _next(
     gates: Gates, tally: Tally, states: States, parts: States, theirs: Index, size: Index
 ) -> States:
-    """States after one more part; state i meets the next `size[i]` rows `theirs` of `parts`."""
+    """States after one more block; state i meets the next `size[i]` rows `theirs` of `parts`."""
     mine = np.repeat(np.arange(len(size)), size)
     before = [t[mine] for t in states.totals]
     totals = tally.combined(before, [t[theirs] for t in parts.totals])
