@@ -416,6 +416,46 @@ def test_a_join_whose_rows_share_predictions_is_refused_not_guessed():
         database.sql(query).complain_absent(row=0)
 
 
+# --- queries beyond one block ----------------------------------------------------------------------
+
+
+HAVING = (
+    f"SELECT region, count(*) AS n FROM people WHERE {CALL} = 1 GROUP BY region "
+    "HAVING count(*) >= 3"
+)
+
+
+def at_least_three(region):
+    """Pr[at least three of a region are predicted 1]."""
+    counts = np.array([1.0])
+    for weight in np.asarray(probabilities(scene().problem.model.theta))[members(region), 1]:
+        counts = np.convolve(counts, [1 - weight, weight])
+    return counts[3:].sum()
+
+
+@pytest.mark.parametrize(("region", "wanted"), [("US", True), ("EU", False)])
+def test_a_row_that_having_lets_through(region, wanted):
+    result = scene().database.sql(HAVING)
+    ask = result.complain_exists if wanted else result.complain_absent
+    made = ask(where=where(region))
+    assert made.complaint.relaxed == pytest.approx(at_least_three(region))
+    ranking = made.rank()
+    best = int(np.argmax(ranking.effects[:80]))
+    outcome = rainpp.verify(_only(ranking, best), fit=retrain, top=1).outcomes[0]
+    moved = (outcome.after_relaxed - outcome.before_relaxed) * made.complaint.direction
+    assert moved == pytest.approx(ranking.effects[best], rel=0.4)
+
+
+def test_a_place_among_the_first_is_a_row_of_the_answer_with_limit():
+    """Top-k membership: the row should be among the k first."""
+    first = scene().database.sql(BY_REGION.replace("ORDER BY region", "ORDER BY n DESC LIMIT 1"))
+    made = first.complain_exists(where=where("ASIA"))
+    outcome = rainpp.verify(made.rank(), fit=retrain, top=3).outcomes[0]
+    assert outcome.after_relaxed > outcome.before_relaxed + 0.05
+    with pytest.raises(ComplaintError, match="already holds"):
+        first.complain_exists(where=where("EU"))
+
+
 # --- order, gap, cells, predictions ---------------------------------------------------------------
 
 
@@ -466,8 +506,8 @@ def test_cells_at_their_targets_are_no_complaint_and_errors_add_up_by_hand():
 
 def test_points_name_a_row_and_a_class():
     database = scene().database
-    ask = functools.partial(database.complain_prediction, "predict", table="people", args="abcd")
     ask = functools.partial(
+        database.complain_prediction, "predict", table="people", args=list("abcd")
     )
     for options, words in [
         ({"rowid": 30, "label": 1}, "no row with rowid 30; its row ids are from 0 to 29"),
