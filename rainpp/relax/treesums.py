@@ -130,6 +130,7 @@ class TreeSums:
     _up: dict[tuple[Choice, bool], list[Array]] = field(
         default_factory=dict[tuple[Choice, bool], list[Array]], init=False
     )
+    _absent: dict[Choice, Array] = field(default_factory=dict[Choice, Array], init=False)
 
     def totals(self, *, possible: bool = False) -> Array:
         """(groups, values of the root's key, values of the other key)."""
@@ -162,11 +163,15 @@ class TreeSums:
     def existence(self, group: int, code: tuple[int, int]) -> float:
         """Probability of a row, were different rows of a side independent given their class."""
         main, rest = divmod(group, self.tree.num_other_groups)
-        some = self._present(self.tree.root, Choice(rest, code[1]))
-        rows = slice(int(self._starts[main]), int(self._starts[main + 1]))
-        weights = (some[rows] * _mask(self.root_key, code[0])).sum(axis=1)
-        with np.errstate(divide="ignore"):
-            return float(-np.expm1(np.log1p(-np.minimum(weights, 1.0)).sum()))
+        choice = Choice(rest, code[1])
+        if choice not in self._absent:
+            some = self._present(self.tree.root, choice)
+            codes = range(_count(self.root_key))
+            kept = [(some * _mask(self.root_key, code)).sum(axis=1) for code in codes]
+            with np.errstate(divide="ignore"):
+                logs = np.log1p(-np.minimum(np.stack(kept, axis=1), 1.0))
+            self._absent[choice] = segment_sums(logs, self._starts)
+        return float(-np.expm1(self._absent[choice][main, code[0]]))
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -198,8 +203,7 @@ class TreeSums:
     def _arrived(self, number: int, message: Array) -> Array:
         """What a branch brings to its parent, (n, R) or (n, 1)."""
         matrix = self.matrices[number]
-        related = message.sum(axis=1, keepdims=True) if matrix is None else message @ matrix.T
-        return self.tree.branches[number].up(related)
+        return self.tree.branches[number].up(_related(message, matrix))
 
     def _descend(self, side: int, adjoint: Array, choice: Choice, gradient: Gradient) -> None:
         """Hand the adjoint of `up` to the side's own term and to its children."""
@@ -219,7 +223,7 @@ class TreeSums:
                 down = branch.down(slope.sum(axis=1, keepdims=True))
                 down = np.broadcast_to(down, up[branch.child].shape)
             else:
-                down = branch.down(slope) @ matrix
+                down = _related(branch.down(slope), matrix.T)
             self._descend(branch.child, down, choice, gradient)
 
     def _present(self, side: int, choice: Choice) -> Array:
@@ -228,11 +232,19 @@ class TreeSums:
         for number, branch in enumerate(self.tree.branches):
             if branch.parent == side:
                 below, matrix = self._present(branch.child, choice), self.matrices[number]
-                met = below.sum(axis=1, keepdims=True) if matrix is None else below @ matrix.T
+                met = _related(below, matrix)
                 with np.errstate(divide="ignore"):
                     logs = np.log1p(-np.minimum(met, 1.0))
                 some = some * -np.expm1(branch.up(np.maximum(logs, -1e3)))
         return some
+
+
+def _related(message: Array, matrix: Array | None) -> Array:
+    """`message` by the classes of the other side: message matrixᵀ; without a relation the sum."""
+    if matrix is None:
+        return message.sum(axis=1, keepdims=True)
+    same = matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix)))
+    return message if same else message @ matrix.T
 
 
 def _count(key: KeyAxis | None) -> int:
