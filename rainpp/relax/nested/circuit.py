@@ -125,7 +125,9 @@ class Circuit:
         ------
         Intractable : an aggregate is not plain, or its results or their causes are too many.
         """
-        work = Fold(self._gates, self._supports, self._connection, share=self._exact)
+        work = Fold(
+            self._gates, self._supports, self._compiler, self._connection, share=self._exact
+        )
         return work.outcomes(members, aggregations)
 
     def leading(self, ids: Index, skip: int, take: int | None) -> Index:

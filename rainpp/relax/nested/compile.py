@@ -17,6 +17,7 @@ from rainpp.relax.nested.algebra import Intractable
 from rainpp.relax.nested.arrays import Column, Index, distinct, numbered
 from rainpp.relax.nested.connect import conjunctions
 from rainpp.relax.nested.expand import expanded
+from rainpp.relax.nested.factor import factored
 from rainpp.relax.nested.gates import Flags, Gates
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import resolved
@@ -42,6 +43,13 @@ class Compiler:
         fresh = len(self._gates) - self._gates.first_gate - len(self._moved)
         self._moved.extend(np.full(fresh, -1))
         self._checked.extend(np.zeros(fresh, bool))
+
+    def trust(self, events: Index) -> None:
+        """Take sums as compiled; below them there must be only such sums and classes."""
+        self._grow()
+        nodes = events[events >> 1 >= self._gates.first_gate] >> 1
+        nodes = nodes[self._gates.is_sum.all[nodes - self._gates.first_gate]]
+        self._checked.all[nodes - self._gates.first_gate] = True
 
     def prepare(self, events: Index) -> None:
         """Make every product below `events` one of independent factors.
@@ -108,8 +116,13 @@ class Compiler:
         mixed[owner[formula]] = True
         owner, factors = owner[mixed[owner]], factors[mixed[owner]]
         sets = self._supports.of(factors >> 1)
-        order = np.lexsort((self._supports.sizes(sets), owner))
+        order = np.lexsort((sets, self._supports.sizes(sets), owner))
         owner, sets = owner[order], sets[order]
+        # Equal sets need no look inside: a semijoin has one large set once for every class.
+        twice = owner[1:][(owner[1:] == owner[:-1]) & (sets[1:] == sets[:-1])]
+        out[products[twice]] = True
+        keep = ~out[products[owner]]
+        owner, sets = owner[keep], sets[keep]
         last = np.r_[owner[1:] != owner[:-1], True][: len(owner)]
         largest = np.zeros(len(products), np.int64)
         largest[owner[last]] = sets[last]
@@ -130,9 +143,17 @@ class Compiler:
         made = conjunctions(self._gates, factors, part, len(owners), flat=False)
         out = conjunctions(self._gates, made, owners, len(nodes), flat=False)
         if not split.all():
-            whole = nodes[~split]
-            out[~split], branches = expanded(self._gates, self._supports, whole)
-            walk.count(origin[~split], branches)
+            out[~split] = self._opened(nodes[~split], origin[~split], walk)
+        return out
+
+    def _opened(self, nodes: Index, origin: Index, walk: _Walk) -> Index:
+        """Connected products, multiplied out backwards or else expanded by classes."""
+        out = np.empty(len(nodes), np.int64)
+        easy, made = factored(self._gates, nodes)
+        out[easy] = made
+        if not easy.all():
+            out[~easy], branches = expanded(self._gates, self._supports, nodes[~easy])
+            walk.count(origin[~easy], branches)
         return out
 
 
@@ -165,10 +186,18 @@ def connected(supports: Supports, owner: Index, events: Index) -> tuple[Index, I
 
     Events are connected when they have a variable in common. Parts ascend with their owner.
     """
-    at, variables = supports.expand(supports.of(events >> 1))
-    _, _, key = numbered((owner[at] << 32) | variables)
-    size = len(events) + len(at)
-    links = sparse.coo_array((np.ones(len(at), bool), (at, len(events) + key)), (size, size))
-    label = csgraph.connected_components(links, directed=False)[1][: len(events)]
+    sets = supports.of(events >> 1)
+    order = np.lexsort((sets, owner))
+    fresh = (np.diff(owner[order], prepend=-1) != 0) | (np.diff(sets[order], prepend=0) != 0)
+    alike = np.empty(len(events), np.int64)
+    alike[order] = np.cumsum(fresh) - 1
+    first = order[fresh]
+    at, variables = supports.expand(sets[first])
+    _, _, key = numbered((owner[first[at]] << 32) | variables)
+    size = len(first) + len(at)
+    links = sparse.coo_array((np.ones(len(at), bool), (at, len(first) + key)), (size, size))
+    label = csgraph.connected_components(links, directed=False)[1][alike]
+    # Constants share nothing, although their sets are equal.
+    label = np.where(sets == 0, size + np.arange(len(events)), label)
     found, _, part = numbered((owner << 32) | label.astype(np.int64))
     return part, found >> 32

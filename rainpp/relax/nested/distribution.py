@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Aggregation, Members, Outcomes
 from rainpp.relax.nested.arrays import Index, run_lengths, run_starts
-from rainpp.relax.nested.compile import connected
+from rainpp.relax.nested.compile import Compiler, connected
 from rainpp.relax.nested.connect import sums
 from rainpp.relax.nested.fold import States, folded
 from rainpp.relax.nested.gates import Gates
@@ -26,6 +26,7 @@ class Fold:
 
     gates: Gates
     supports: Supports
+    compiler: Compiler
     connection: duckdb.DuckDBPyConnection
     share: bool
 
@@ -42,11 +43,14 @@ class Fold:
             nothing = np.zeros(0, np.int64)
             return Outcomes(nothing, tally.results(nothing, tally.start(0)), nothing)
         part, segment = self._parts(members)
-        parts = PartStates(self.gates, self.supports, tally).of(members.ids, part)
-        states = folded(self.gates, tally, parts, segment)
+        work = PartStates(self.gates, self.supports, tally)
+        parts = work.of(members.ids, part)
+        states = folded(self.gates, tally, parts, segment, work.made)
+        if work.simple:
+            self.compiler.trust(np.concatenate([parts.events, *work.made]))
         table = tally.results(states.owner, states.totals)
         first, states = self._by_result(states, table)
-        events = self._events(states)
+        events = self._events(states, members)
         there = np.flatnonzero(states.totals[0] > 0)
         return Outcomes(states.owner[there], table.take(first[there]), events[there])
 
@@ -73,7 +77,7 @@ class Fold:
         self.supports.open_shared(members.ids, members.segment)
         return connected(self.supports, members.segment, members.ids)
 
-    def _events(self, states: States) -> Index:
+    def _events(self, states: States, members: Members) -> Index:
         """Events of states; those of one segment become classes of one variable."""
         starts = run_starts(states.owner)
         lengths = run_lengths(starts, len(states.owner))
@@ -83,7 +87,10 @@ class Fold:
         out = states.events.copy()
         out[starts[lengths == 1]] = ALWAYS
         fresh = np.repeat(mixture & (lengths > 1), lengths)
-        out[fresh] = self.gates.derive(states.events[fresh], states.owner[fresh])
+        if fresh.any():
+            out[fresh] = self.gates.derive(states.events[fresh], states.owner[fresh])
+            behind = np.isin(members.segment, states.owner[fresh])
+            self.supports.note(members.ids[behind], members.segment[behind])
         return out
 
 

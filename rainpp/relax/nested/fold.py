@@ -63,18 +63,21 @@ def _summed(gates: Gates, owner: Index, totals: list[Values], left: Index, right
     return States(owner[chosen], [t[chosen] for t in totals], events[keep])
 
 
-def folded(gates: Gates, tally: Tally, parts: States, segment: Index) -> States:
+def folded(gates: Gates, tally: Tally, parts: States, segment: Index, made: list[Index]) -> States:
     """Totals of whole segments from totals of parts; part p belongs to `segment[p]`, ascending.
 
     Neighbours are joined in a tree while a block has no more totals than its parts together, as
-    counts do: a few wide rounds. Other blocks follow one another, which takes fewer pairs.
+    counts do: a few wide rounds. Other blocks follow one another, which takes fewer pairs. Events
+    of totals on the way are appended to `made`.
 
     Raises
     ------
     Intractable : too many distinct totals, or too much work.
     """
     _refuse_long(tally, parts, segment)
-    work = _Fold(gates, tally, parts, segment, np.bincount(parts.owner, minlength=len(segment)))
+    work = _Fold(
+        gates, tally, parts, segment, np.bincount(parts.owner, minlength=len(segment)), made
+    )
     while work.join(in_tree=True):
         pass
     while work.join(in_tree=False):
@@ -91,6 +94,7 @@ class _Fold:
     blocks: States
     segment: Index
     weight: Index
+    made: list[Index]
     work: int = 0
 
     def join(self, *, in_tree: bool) -> bool:
@@ -123,6 +127,7 @@ class _Fold:
         made = _next(self.gates, self.tally, states, self.blocks, theirs, size[after])
         if np.bincount(made.owner).max(initial=0) > MAX_STATES:
             raise _too_many(f"more than {MAX_STATES} for one group")
+        self.made.append(made.events)
         self.weight[chosen] += self.weight[chosen + 1]
         stay = np.ones(len(self.segment), bool)
         stay[chosen + 1] = False

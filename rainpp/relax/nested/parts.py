@@ -42,6 +42,9 @@ class Open:
 class PartStates:
     """Lists the totals of parts.
 
+    Events made on the way are in `made`; `simple` says that below them there are only those and
+    classes, so that no formula behind the totals needs compiling.
+
     Raises
     ------
     Intractable : the predictions of parts combine in too many ways.
@@ -52,6 +55,8 @@ class PartStates:
     tally: Tally
     limit: int = field(init=False, default=0)
     edges: int = field(init=False, default=0)
+    made: list[Index] = field(init=False, default_factory=list[Index])
+    simple: bool = field(init=False, default=True)
 
     def of(self, ids: Index, part: Index) -> States:
         """Totals every part can have; member i, with event `ids[i]`, belongs to `part[i]`."""
@@ -69,6 +74,7 @@ class PartStates:
     def _single(self, members: Open) -> States:
         """Parts of one member: there, or not."""
         count = len(members.row)
+        self._note(self.gates.variables(members.event >> 1))
         there = self.tally.gathered(members.row, np.arange(count), count)
         out = joined(
             [
@@ -78,10 +84,16 @@ class PartStates:
         )
         return out.take(np.flatnonzero(out.events != NEVER))
 
+    def _note(self, variables: Index) -> None:
+        """Totals are simple while they rest on predictions alone."""
+        fine = (variables >= 0) & (variables < self.gates.num_predictions)
+        self.simple &= bool(fine.all())
+
     def _opened(self, members: Open) -> States:
         """Parts of several members, by the class of one prediction."""
         parts, _, owner = numbered(members.part)
         chosen = most_shared(self.gates, self.supports, owner, members.event)
+        self._note(chosen)
         blocks = class_blocks(self.gates, self.supports, owner, members.event >> 1, chosen)
         below = self._restricted(owner, members, chosen, blocks)
         sure = below.event == ALWAYS
@@ -95,7 +107,11 @@ class PartStates:
         )
         pairs = np.arange(len(later.owner))
         events = sums(self.gates, literal[later.owner], later.events, pairs, len(pairs))
-        return merged(self.gates, States(parts[blocks.first_owner[later.owner]], totals, events))
+        self.made.append(events)
+        owners = parts[blocks.first_owner[later.owner]]
+        out = merged(self.gates, States(owners, totals, events))
+        self.made.append(out.events)
+        return out
 
     def _restricted(self, owner: Index, members: Open, chosen: Index, blocks: Blocks) -> Open:
         """Members under every block; their part is the block."""
@@ -125,7 +141,7 @@ class PartStates:
         if len(part):
             order = np.argsort(part, kind="stable")
             states = self._shared(Open(part, members.row, members.event).take(order), len(block))
-            found.append(folded(self.gates, self.tally, states, block))
+            found.append(folded(self.gates, self.tally, states, block, self.made))
         return joined(found)
 
     def _shared(self, members: Open, count: int) -> States:

@@ -42,6 +42,7 @@ class Supports:
         self._start.extend(np.zeros(1, np.int64))
         self._size.extend(np.zeros(1, np.int64))
         self._unions, self._contents = HashIndex(), HashIndex()
+        self._made_of = Column(np.int64)
 
     def is_token(self, nodes: Index) -> Flags:
         """Whether a node is a set of classes of a variable that is not open."""
@@ -225,16 +226,22 @@ class Supports:
             base = tokens < self._gates.num_predictions
             done.append((owner[base] << _SHIFT) | tokens[base])
             owner, tokens = owner[~base], tokens[~base]
-            edge, nodes = self._definitions(tokens)
-            at, found = self._variables(nodes, owner[edge])
-            owner, tokens = at, found
+            at, found = self.expand(self._made_of.all[tokens - self._gates.num_predictions])
+            owner, tokens = owner[at], found
         keys = distinct(np.concatenate(done))
         start = np.searchsorted(keys >> _SHIFT, np.arange(len(variables) + 1))
         return start, keys & ((1 << _SHIFT) - 1)
 
-    def _definitions(self, derived: Index) -> tuple[Index, Index]:
-        """What the classes of derived variables are: position in `derived`, node."""
-        sizes = self._gates.num_classes(derived)
-        classes = spans(self._gates.first_class(derived), sizes)
-        _, left, _ = self._gates.children(classes)
-        return np.repeat(np.arange(len(derived)), sizes), left >> 1
+    def note(self, events: Index, owner: Index) -> None:
+        """Say what the newest derived variables are made of: one per distinct ascending owner."""
+        sets = self.of(events >> 1)
+        owner, sets = owner[sets != 0], sets[sets != 0]
+        order = np.lexsort((sets, owner))
+        owner, sets = owner[order], sets[order]
+        fresh = np.r_[True, (owner[1:] != owner[:-1]) | (sets[1:] != sets[:-1])]
+        owner, sets = owner[fresh], sets[fresh]
+        starts = run_starts(owner)
+        lengths = run_lengths(starts, len(owner))
+        group = np.repeat(np.arange(len(starts)), lengths)
+        union = self._union(sets, group, len(starts))
+        self._made_of.extend(np.where(lengths == 1, sets[starts], union))
