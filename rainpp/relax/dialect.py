@@ -52,18 +52,49 @@ def render(node: exp.Expr, dialect: Dialect) -> str:
     return node.sql(dialect=dialect, normalize_functions=False)
 
 
+def function_names(node: exp.Expr) -> frozenset[str]:
+    """Lower-case names of the function `node` calls, none for anything else.
+
+    sqlglot calls random() RAND and RANDOM; rendering a call to learn its name takes as long as the
+    call is, and for every part of 10 000 conditions did not end within minutes.
+    """
+    if isinstance(node, exp.Anonymous):
+        return frozenset([node.name.lower()])
+    return _names_of_kind(type(node)) if isinstance(node, exp.Func) else frozenset()
+
+
+@lru_cache(maxsize=1024)
+def _names_of_kind(kind: type[exp.Func]) -> frozenset[str]:
+    return frozenset(name.lower() for name in kind.sql_names())
+
+
 def spelling(node: exp.Expr, sql: str, dialect: Dialect) -> str:
     """The part of `sql` that `node` was parsed from, or its rendering if that cannot be found."""
     rendered = node.sql(
         dialect=dialect, normalize_functions=False, unsupported_level=ErrorLevel.IGNORE
     )
     wanted = [token.text.upper() for token in dialect.tokenize(rendered)]
+    bounds, texts, places = _tokens(sql, dialect)
+    # The rarest token leaves the fewest places to compare: one query may hold 10 000 conditions.
+    rarest = min(range(len(wanted)), key=lambda at: len(places.get(wanted[at], ())), default=0)
+    for place in places.get(wanted[rarest], ()) if wanted else ():
+        start = place - rarest
+        if start >= 0 and texts[start : start + len(wanted)] == wanted:
+            return sql[bounds[start][0] : bounds[start + len(wanted) - 1][1] + 1]
+    return rendered
+
+
+@lru_cache(maxsize=4)
+def _tokens(
+    sql: str, dialect: Dialect
+) -> tuple[list[tuple[int, int]], list[str], dict[str, list[int]]]:
+    """Where each token of `sql` begins and ends, its text, and the places of every text."""
     tokens = dialect.tokenize(sql)
     texts = [token.text.upper() for token in tokens]
-    for start in range(len(texts) - len(wanted) + 1):
-        if texts[start : start + len(wanted)] == wanted:
-            return sql[tokens[start].start : tokens[start + len(wanted) - 1].end + 1]
-    return rendered
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    return [(token.start, token.end) for token in tokens], texts, places
 
 
 def parse_select(sql: str, dialect: Dialect) -> exp.Select:

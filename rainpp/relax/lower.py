@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import builtin_functions
-from rainpp.relax.dialect import dialect_for, parse_select, render
+from rainpp.relax.dialect import dialect_for, function_names, parse_select
 from rainpp.relax.linear import CellReader, aggregate_name
 from rainpp.relax.query import Cell, GroupKey, Query, Scalar
 from rainpp.relax.scope import Scope
@@ -99,13 +99,8 @@ def _check_shape(tree: exp.Select, scope: Scope) -> None:
             _refuse(scope, node, "subqueries have no relaxation yet", _TABLE_FIRST)
         if isinstance(node, exp.Window):
             _refuse(scope, node, "window functions have no relaxation yet", "Use GROUP BY")
-        if isinstance(node, exp.Func) and _function(node, scope) in volatile:
+        if function_names(node) & volatile:
             _refuse(scope, node, "its value changes from run to run", "Store it in a column")
-
-
-def _function(node: exp.Func, scope: Scope) -> str:
-    """DuckDB's name for the function: sqlglot calls random() Rand."""
-    return render(node, scope.dialect).split("(")[0].strip('"').lower()
 
 
 def _refuse(scope: Scope, node: exp.Expr, why: str, instead: str) -> None:

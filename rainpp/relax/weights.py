@@ -162,7 +162,7 @@ def contract(factor: Factor, vectors: list[Array], n: int, *, keep: int | None =
     if factor.index is None:
         out = _contract_shared(table[0], used, n)
     else:
-        step = max(1, _CHUNK // max(1, table[0].size))
+        step = max(1, _CHUNK // max(1, math.prod(table.shape[1:])))
         chunks = [
             _contract_rows(table[factor.index[s : s + step]], [u[s : s + step] for u in used])
             for s in range(0, n, step)

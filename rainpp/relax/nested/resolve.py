@@ -17,7 +17,7 @@ from sqlglot.dialects.dialect import Dialect
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import TableEntry, builtin_functions, find_table, find_view, suggest
-from rainpp.relax.dialect import render, spelling
+from rainpp.relax.dialect import function_names, spelling
 from rainpp.relax.query import Slot
 from rainpp.types import ClassValue
 
@@ -102,10 +102,8 @@ class Resolver:
                 self._refuse(node, "it has no relaxation", "Write it with GROUP BY or WHERE")
             if isinstance(node, exp.Lateral) and any(map(self.registered, node.walk())):
                 self._refuse(node, "LATERAL over predictions has no relaxation", "Use a join")
-            if isinstance(node, exp.Func) and not isinstance(node, (exp.And, exp.Or)):
-                name = render(node, self.dialect).split("(")[0].strip('"').lower()
-                if name in volatile:
-                    self._refuse(node, "its value changes from run to run", "Store it in a column")
+            if function_names(node) & volatile:
+                self._refuse(node, "its value changes from run to run", "Store it in a column")
 
     def _query(self, node: exp.Expr, ctes: dict[str, _Shape], outer: _Block | None) -> _Shape:
         """Resolve a query; its output column names, and its block if it is one SELECT."""
