@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.lookup import find_row
 from rainpp.relax.nested.algebra import Algebra, Intractable
+from rainpp.relax.nested.cells import Form
 from rainpp.relax.nested.circuit import Circuit
 from rainpp.relax.nested.engine import Engine
-from rainpp.relax.nested.forms import Candidates, Form, candidates
+from rainpp.relax.nested.forms import Candidates, candidates
 from rainpp.relax.nested.names import Scope
 from rainpp.relax.nested.relation import Context, Step
 from rainpp.relax.nested.select import select
@@ -31,6 +32,8 @@ Slopes = dict[tuple[str, str], Array]
 
 # Relative to max(1, |value|): beyond it an approximation is refused unless more is allowed.
 MAX_ERROR = 0.1
+# Fewer worlds where the events of many rows would not fit in memory.
+_SAMPLES = (2000, 500, 125)
 
 
 class NestedAnswer:
@@ -374,12 +377,14 @@ def _by_worlds(
             variables = [*variables, *more.variables]
         except Intractable:
             break
-    try:
-        return _attempt(statement, con, predictions, stack, Worlds(predictions, con, None))
-    except Intractable as reason:
-        raise UnsupportedQueryError(
-            statement.sql.strip(), why=str(reason), instead="Ask it over fewer rows"
-        ) from None
+    reason = ""
+    for samples in _SAMPLES:
+        try:
+            worlds = Worlds(predictions, con, None, samples)
+            return _attempt(statement, con, predictions, stack, worlds)
+        except Intractable as too_much:
+            reason = str(too_much)
+    raise UnsupportedQueryError(statement.sql.strip(), why=reason, instead="Ask it over fewer rows")
 
 
 def _attempt(

@@ -237,3 +237,64 @@ def is_grouped(select: exp.Select) -> bool:
     if select.args.get("group") is not None or select.args.get("having") is not None:
         return True
     return any(aggregates_in(item) for item in items_of(select))
+
+
+def unwrapped(node: exp.Expr) -> exp.Expr:
+    """A grouped query without SELECTs around it that only pass its columns on.
+
+    ``SELECT k, n AS m FROM (SELECT k, count(*) AS n ... GROUP BY k)`` is its inner query with the
+    outer names, so that both have the same cells. Order is left to the plain answer.
+    """
+    while isinstance(node, exp.Select):
+        inner = _passed_on(node)
+        if inner is None:
+            return node
+        node = inner
+    return node
+
+
+def _passed_on(node: exp.Select) -> exp.Select | None:
+    sources = sources_of(node)
+    allowed = {"expressions", "from_", "with_", "order"}
+    if len(sources) != 1 or any(value for key, value in node.args.items() if key not in allowed):
+        return None
+    inner, outer_with = _definition(node, sources[0])
+    if inner is None or not is_grouped(inner) or grouping_sets(inner) is not None:
+        return None
+    if any(inner.args.get(key) for key in ("limit", "offset", "distinct", "qualify", "with_")):
+        return None
+    items = items_of(node)
+    if any(item.find(exp.Query, exp.Window) or aggregates_in(item) for item in items):
+        return None
+    shown = {item.alias_or_name: item.unalias() for item in items_of(inner)}
+    alias = sources[0].alias_or_name
+    out = inner.copy()
+    out.set("expressions", [_moved_in(item, alias, shown) for item in items])
+    out.set("order", None)
+    out.set("with_", outer_with)
+    return out
+
+
+def _moved_in(item: exp.Expr, alias: str, shown: Mapping[str, exp.Expr]) -> exp.Expr:
+    """An outer item over the expressions of the inner query."""
+
+    def change(part: exp.Expr) -> exp.Expr:
+        if isinstance(part, exp.Column) and part.table == alias and part.name in shown:
+            return exp.Paren(this=shown[part.name].copy())
+        return part
+
+    moved = item.copy().transform(change)
+    return exp.alias_(moved.unalias().unnest(), item.alias_or_name, quoted=True)
+
+
+def _definition(node: exp.Select, source: exp.Expr) -> tuple[exp.Select | None, exp.Expr | None]:
+    """The SELECT a source stands for, and the WITH clause that stays around it."""
+    with_ = node.args.get("with_")
+    if isinstance(source, exp.Subquery):
+        inner = source.this if not source.args["alias"].args.get("columns") else None
+        return (inner if isinstance(inner, exp.Select) else None), with_
+    for cte in cast("list[exp.CTE]", with_.expressions if with_ is not None else []):
+        if cte.alias == source.name and isinstance(source, exp.Table) and not source.db:
+            plain = not cte.args["alias"].args.get("columns") and isinstance(cte.this, exp.Select)
+            return (cte.this if plain else None), with_
+    return None, None

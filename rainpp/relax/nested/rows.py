@@ -11,7 +11,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from rainpp.relax.catalog import quote
-from rainpp.relax.nested.algebra import NEVER, Index, Members
+from rainpp.relax.nested.algebra import NEVER, Index, Intractable, Members
 from rainpp.relax.nested.calls import aggregation
 from rainpp.relax.nested.names import KEY, Scope
 from rainpp.relax.nested.relation import ROW, Relation, certain_ids, integers
@@ -77,11 +77,46 @@ class Rows:
         """The rows where all conditions hold."""
         rows = self
         for condition in conditions:
-            rows = rows.expanded([condition])
-            chosen = np.flatnonzero(rows.holds(condition))
-            rows = rows.taken(chosen, rows.relation.ids[chosen])
+            if rows._waits(condition):
+                ids = rows._condition_events(condition)
+                chosen = np.flatnonzero(ids != NEVER)
+                rows = rows.taken(chosen, ids[chosen])
+            else:
+                chosen = np.flatnonzero(rows.holds(condition))
+                rows = rows.taken(chosen, rows.relation.ids[chosen])
             rows.engine.context.note("filter", rows.engine.context.shown(condition), len(chosen))
         return rows
+
+    def _waits(self, condition: exp.Expr) -> bool:
+        """Whether a condition has an uncertain subquery that is not a column yet."""
+        known, context = self.extra, self.engine.context
+        return any(
+            context.sql(query) not in known and self.engine.uncertain(query, self.scope)
+            for query in _subqueries(condition)
+        )
+
+    def _condition_events(self, condition: exp.Expr) -> Index:
+        """Events that a row is there and satisfies a condition with uncertain subqueries.
+
+        The condition is decided once per distinct value of the columns it reads, so that rows do
+        not multiply with what a subquery can return.
+        """
+        algebra, context = self.engine.context.algebra, self.engine.context
+        used = sorted(
+            {c.name for c in self.place(condition).find_all(exp.Column) if c.table == "b"}
+        )
+        code, first, count = self.engine.distinct_rows(self.relation, used)
+        table = self.relation.table.select([*used, ROW]).take(pa.array(first))
+        values = context.relation(table, certain_ids(count), np.arange(count), self.relation.cells)
+        distinct = Rows(self.engine, self.scope, values, self.places, self.extra)
+        number = exp.column("__distinct", table="b", quoted=True)
+        distinct = distinct.taken(
+            np.arange(count), values.ids, {"__distinct": pa.array(np.arange(count))}
+        ).expanded([condition])
+        chosen = np.flatnonzero(distinct.holds(condition))
+        place = integers(distinct.evaluate([("n", number)]), "n")[chosen]
+        holds = algebra.some(distinct.relation.ids[chosen], place, count)
+        return algebra.every([self.relation.ids, holds[code]])
 
     def taken(
         self, chosen: Index, ids: Index, added: dict[str, pa.ChunkedArray | pa.Array] | None = None
@@ -126,6 +161,8 @@ class Rows:
         key, ids, values = key[order], ids[order], values.take(pa.array(order))
         low, high = np.searchsorted(key, code), np.searchsorted(key, code, side="right")
         counts = high - low
+        if counts.sum() > _MAX_PAIRS:
+            raise Intractable("a subquery can return too many different values")
         row = np.repeat(np.arange(len(code)), counts)
         start = np.repeat(low - np.r_[0, np.cumsum(counts)[:-1]] if len(counts) else low, counts)
         alternative = start + np.arange(len(row))
