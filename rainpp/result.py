@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from rainpp.complaint import (
 from rainpp.complaint.want import read_finite
 from rainpp.connection import exclusive
 from rainpp.errors import ComplaintError
+from rainpp.relax.answer import Answer
 from rainpp.relax.ask import AnyAnswer
 from rainpp.setting import Setting
 
@@ -125,6 +127,11 @@ class Result:
             prediction can take away.
         UnsupportedQueryError : the probability of the row has no known gradient.
         """
+        rows = self._by_rows
+        if rows is not self:
+            if row is not None and where is None:
+                where = self._shown_key(self._row(row, None))
+            return rows.complain_absent(where=where)
         try:
             key = self.answer.key(self._row(row, where))
         except ComplaintError:
@@ -150,6 +157,9 @@ class Result:
             raise ComplaintError(f"`where` is {where!r}; write {{column: value, ...}}.")
         with exclusive(self.setting.connection):
             key = self.answer.candidate(self.setting.connection, where)
+        rows = self._by_rows
+        if rows is not self:
+            return rows.complain_exists(where=where)
         return self.complain_about(Row(key), Presence(wanted=True))
 
     def complain_order(
@@ -228,6 +238,19 @@ class Result:
                 f"{about} does not depend on any prediction, so no training row can change it."
             )
         return bound
+
+    @functools.cached_property
+    def _by_rows(self) -> Result:
+        """The same by an evaluator that knows how predictions move each row's existence."""
+        if not isinstance(self.answer, Answer) or self.answer.rows_have_gradients:
+            return self
+        setting = self.setting.by_operators()
+        return Result(setting, setting.evaluate())
+
+    def _shown_key(self, position: int) -> dict[str, Any]:
+        """Key values of a row that SELECT shows."""
+        shown = set(self.answer.frame.columns)
+        return {name: value for name, value in self.answer.key(position).items() if name in shown}
 
     def _key_not_in_the_answer(self, where: Mapping[str, Any]) -> Mapping[str, Any]:
         """The key of a row that could be in the answer, else the error about one that is not."""

@@ -11,7 +11,7 @@ from rainpp.connection import exclusive
 from rainpp.errors import DataError
 from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
-from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer
+from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer, as_statement
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,11 @@ class Setting:
         predictions = {slot: table.predictions for slot, table in self.tables.items()}
         with exclusive(self.connection):
             return answer(self.plan, self.connection, predictions, self.mode, self.max_error)
+
+    def by_operators(self) -> Setting:
+        """The same query evaluated operator by operator, whatever joined rows share."""
+        with exclusive(self.connection):
+            return replace(self, plan=as_statement(self.plan, self.connection))
 
     def check_unchanged(self) -> None:
         """Refuse to compare with an answer whose rows are no longer there as they were.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import warnings
 
 import duckdb
@@ -15,7 +16,7 @@ from numpy.testing import assert_allclose
 
 import rainpp
 from rainpp.complaint import Above, Cell, Complaint, Near, Presence, Row, Want
-from rainpp.errors import ComplaintError, RainError, UnsupportedQueryError
+from rainpp.errors import ComplaintError, RainError
 from tests import oracles
 from tests.online import BY_REGION, make_scene
 
@@ -406,17 +407,47 @@ def test_keys_no_column_shows_name_a_missing_row_by_their_sql():
     assert made.complaint.about.read(result.answer) == (0.0, pytest.approx(0.4))
 
 
-def test_a_join_whose_rows_share_predictions_is_refused_not_guessed():
-    database = bare([0.9, 0.8, 0.1])
-    query = (
-        "SELECT l.g, count(*) AS n FROM rows l JOIN rows r ON predict(l.x) = predict(r.x) "
-        "GROUP BY l.g"
+PAIRS = (
+    "SELECT l.g, count(*) AS n FROM rows l JOIN rows r ON l.g = r.g AND l.x < r.x "
+    "WHERE predict(l.x) = 1 AND predict(r.x) = 1 GROUP BY l.g ORDER BY l.g"
+)
+
+
+def two_or_more(weights):
+    """Pr[at least two of independent events]: then a pair is there."""
+    worlds = itertools.product([0, 1], repeat=len(weights))
+    chances = (
+        np.prod([w if on else 1 - w for w, on in zip(weights, world, strict=True)])
+        for world in worlds
+        if sum(world) >= 2
     )
-    with pytest.raises((UnsupportedQueryError, ComplaintError)):
-        database.sql(query).complain_absent(row=0)
+    return float(sum(chances))
 
 
-# --- queries beyond one block ----------------------------------------------------------------------
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_row_of_joined_rows_that_share_predictions(wanted):
+    """The product rule over pairs is wrong here; the complaint is about the exact probability."""
+    weights = {"a": [0.9, 0.8, 0.1], "b": [0.7, 0.4, 0.2]}
+    database = bare([*weights["a"], *weights["b"]], list("aaabbb"))
+    result = database.sql(PAIRS)
+    group, rows = ("b", slice(3, 6)) if wanted else ("a", slice(0, 3))
+    ask = result.complain_exists if wanted else result.complain_absent
+    made, chances = ask(where={"g": group}), np.array(weights[group])
+    assert made.complaint.relaxed == pytest.approx(two_or_more(chances))
+    assert "existence by the product rule" in result.method
+    slope = made.gradient["predict", "rows"]
+    moved = [
+        (two_or_more(chances + step) - two_or_more(chances - step)) / 2e-6
+        for step in 1e-6 * np.eye(3)
+    ]
+    assert_allclose((slope[:, 1] - slope[:, 0])[rows], moved, rtol=1e-6)
+    with pytest.raises(ComplaintError, match=r"`l\.g = 'c'` holds for no row of `rows`"):
+        result.complain_exists(where={"g": "c"})
+    if not wanted:
+        assert result.complain_absent(row=0).complaint == made.complaint
+
+
+# --- queries beyond one block ---------------------------------------------------------------------
 
 
 HAVING = (

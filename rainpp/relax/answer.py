@@ -171,6 +171,11 @@ class Answer:
         value = self._values.existence(place, gradient)
         return value, as_mapping(gradient, self._sums.predictions)
 
+    @property
+    def rows_have_gradients(self) -> bool:
+        """Whether `log_absence` is known: no two joined rows of a group share a prediction."""
+        return not self._plan.query.keys or self._sums.independent
+
     def _check_independent(self) -> None:
         if not self._sums.independent:
             raise UnsupportedQueryError(

@@ -17,7 +17,7 @@ from rainpp.relax.nested.statement import Statement, make_statement
 from rainpp.relax.plan import Plan, Slot, make_plan
 from rainpp.types import ClassValue, PredictionTable
 
-__all__ = ["MAX_ERROR", "AnyAnswer", "AnyPlan", "Slot", "answer", "prepare"]
+__all__ = ["MAX_ERROR", "AnyAnswer", "AnyPlan", "Slot", "answer", "as_statement", "prepare"]
 
 AnyPlan = Plan | Statement
 AnyAnswer = Answer | NestedAnswer
@@ -31,6 +31,14 @@ def prepare(
         return make_plan(sql, con, functions)
     except UnsupportedQueryError:
         return make_statement(sql, con, functions)
+
+
+def as_statement(plan: AnyPlan, con: duckdb.DuckDBPyConnection) -> Statement:
+    """The same query for evaluation operator by operator; errors are those of `prepare`."""
+    if isinstance(plan, Statement):
+        return plan
+    slots = zip(plan.slots, plan.query.classes, strict=True)
+    return make_statement(plan.sql, con, {slot.model: classes for slot, classes in slots})
 
 
 def answer(
@@ -61,10 +69,6 @@ def answer(
         try:
             return evaluate(plan, con, tables, mode)
         except UnsupportedQueryError:
-            functions = {
-                slot.model: classes
-                for slot, classes in zip(plan.slots, plan.query.classes, strict=True)
-            }
-            plan = make_statement(plan.sql, con, functions)
+            plan = as_statement(plan, con)
     predictions = match_predictions(plan.slots, plan.classes, tables)
     return NestedAnswer(plan, con, predictions, exact=mode == "exact", max_error=max_error)
