@@ -133,9 +133,8 @@ def _name_items(tree: exp.Select, scope: Scope) -> None:
 
 def _replace_calls(tree: exp.Select, query: Query, scope: Scope) -> None:
     for call in list(tree.find_all(exp.Anonymous)):
-        if scope.registered(call):
-            hole = scope.lower(call).holes[0]
-            call.replace(_column(hole, query))
+        if model := scope.registered(call):
+            call.replace(_column(scope.hole(call, model), query))
 
 
 def _column(hole: tuple[int, int], query: Query) -> exp.Column:

@@ -68,7 +68,7 @@ class Scope:
     ) -> None:
         for child in list(holder.iter_expressions()):
             if model := self.registered(child):
-                hole = self._hole(cast(exp.Anonymous, child), model)
+                hole = self.hole(cast(exp.Anonymous, child), model)
                 holes.add(hole)
                 child.replace(exp.column(hole_name(hole), quoted=True))
             elif isinstance(child, exp.Column):
@@ -166,7 +166,7 @@ class Scope:
             f"there is no column `{self.shown(node)}`{suggest(name, columns, 'columns')}{hint}"
         )
 
-    def _hole(self, call: exp.Anonymous, model: str) -> tuple[int, int]:
+    def hole(self, call: exp.Anonymous, model: str) -> tuple[int, int]:
         """The (slot, source) of a call; the slot is added if it is new."""
         if isinstance(call.parent, exp.Dot):
             raise UnsupportedQueryError(
@@ -178,7 +178,8 @@ class Scope:
         slot = Slot(model, self.sources[source].table, arguments)
         for index, known in enumerate(self.slots):
             if known == slot:
-                self.calls.setdefault((index, source), self.shown(call))
+                if (index, source) not in self.calls:
+                    self.calls[index, source] = self.shown(call)
                 return index, source
             if (known.model, known.table) == (slot.model, slot.table):
                 raise UnsupportedQueryError(
