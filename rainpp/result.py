@@ -32,6 +32,7 @@ from rainpp.connection import exclusive
 from rainpp.errors import ComplaintError
 from rainpp.relax.answer import Answer
 from rainpp.relax.ask import AnyAnswer
+from rainpp.relax.whynot import blocker_beyond_a_block
 from rainpp.setting import Setting
 
 # A row of the answer: its position, or values of its columns.
@@ -155,8 +156,7 @@ class Result:
         """
         if not isinstance(where, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ComplaintError(f"`where` is {where!r}; write {{column: value, ...}}.")
-        with exclusive(self.setting.connection):
-            key = self.answer.candidate(self.setting.connection, where)
+        key = self._candidate(where)
         rows = self._by_rows
         if rows is not self:
             return rows.complain_exists(where=where)
@@ -252,11 +252,31 @@ class Result:
         shown = set(self.answer.frame.columns)
         return {name: value for name, value in self.answer.key(position).items() if name in shown}
 
+    def _candidate(self, where: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Key of a row that is or could be in the answer, or what is in its way."""
+        con = self.setting.connection
+        with exclusive(con):
+            try:
+                return self.answer.candidate(con, where)
+            except ComplaintError as problem:
+                reason = self._blocker(where)
+                if reason is None:
+                    raise
+                raise ComplaintError(f"{reason}: {problem}") from None
+
+    def _blocker(self, where: Mapping[str, Any]) -> str | None:
+        """The certain condition that blocks a row of a query beyond one block, if it is known."""
+        # A flat answer says it itself; with ROLLUP a NULL key is no value of the column.
+        if isinstance(self.answer, Answer) or None in where.values():
+            return None
+        functions = {name: model.classes for name, model in self.setting.models.items()}
+        con, sql = self.setting.connection, self.setting.plan.sql
+        return blocker_beyond_a_block(con, sql, functions, where)
+
     def _key_not_in_the_answer(self, where: Mapping[str, Any]) -> Mapping[str, Any]:
         """The key of a row that could be in the answer, else the error about one that is not."""
         try:
-            with exclusive(self.setting.connection):
-                return self.answer.candidate(self.setting.connection, where)
+            return self._candidate(where)
         except ComplaintError:
             self.answer.find_row(where=where)
             raise

@@ -477,6 +477,30 @@ def test_a_row_that_having_lets_through(region, wanted):
     assert moved == pytest.approx(ranking.effects[best], rel=0.4)
 
 
+# SELECT beyond one block, the row missed, and what blocks it
+DEEPER = [
+    (HAVING, {"region": "MARS"}, r"`region = 'MARS'` holds for no row of `people`"),
+    (
+        HAVING.replace("WHERE", "WHERE region <> 'US' AND"),
+        {"region": "US"},
+        r"`region <> 'US'` holds for no row of `people` where `region = 'US'`",
+    ),
+    (f"SELECT DISTINCT region, {CALL} AS p FROM people WHERE a > 100", {"p": 1}, "`a > 100` holds"),
+    (f"SELECT DISTINCT {CALL} AS p FROM people", {"p": 7}, "could be"),
+    (
+        f"SELECT p, count(*) AS n FROM (SELECT {CALL} AS p FROM people) GROUP BY p HAVING n > 1",
+        {"p": 7},
+        "could be",
+    ),
+]
+
+
+@pytest.mark.parametrize(("query", "missing", "words"), DEEPER)
+def test_what_blocks_a_row_beyond_one_block_is_named(query, missing, words):
+    with pytest.raises(ComplaintError, match=words):
+        scene().database.sql(query).complain_exists(where=missing)
+
+
 def test_a_place_among_the_first_is_a_row_of_the_answer_with_limit():
     """Top-k membership: the row should be among the k first."""
     first = scene().database.sql(BY_REGION.replace("ORDER BY region", "ORDER BY n DESC LIMIT 1"))

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
+from sqlglot import exp
 
+from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import quote, rows
+from rainpp.relax.dialect import dialect_for, parse_query
+from rainpp.relax.plan import make_plan
 from rainpp.relax.query import Query
+from rainpp.types import ClassValue
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,37 @@ def blocker(con: duckdb.DuckDBPyConnection, query: Query, key: Mapping[int, obje
         if not _any_row(con, query, conditions[:count]):
             return _sentence(query, condition, conditions[: count - 1])
     return None
+
+
+def blocker_beyond_a_block(
+    con: duckdb.DuckDBPyConnection,
+    sql: str,
+    functions: Mapping[str, tuple[ClassValue, ...]],
+    where: Mapping[str, object],
+) -> str | None:
+    """`blocker` for the rows that FROM and WHERE of any query leave to the rest of it.
+
+    None also where these are not tables and inner joins, so that nothing is known.
+    """
+    dialect = dialect_for(functions)
+    try:
+        tree = parse_query(sql, dialect)
+        if not isinstance(tree, exp.Select):
+            return None
+        query = make_plan(_grouped(tree, where).sql(dialect=dialect), con, functions).query
+    except (QueryError, UnsupportedQueryError, KeyError):
+        return None
+    return blocker(con, query, dict(enumerate(where.values())))
+
+
+def _grouped(tree: exp.Select, where: Mapping[str, object]) -> exp.Select:
+    """The tables and certain conditions of a SELECT, grouped by the items that `where` names."""
+    items = {item.alias_or_name: item.unalias() for item in tree.expressions}
+    keys = [items[name] for name in where]
+    kept = {part: tree.args.get(part) for part in ("from_", "joins", "where")}
+    found = exp.Select(**{part: node for part, node in kept.items() if node}).copy()
+    found = found.select(*(key.copy() for key in keys), exp.alias_(exp.Count(this=exp.Star()), "n"))
+    return found.group_by(*(key.copy() for key in keys))
 
 
 def uncertain(query: Query) -> str:
