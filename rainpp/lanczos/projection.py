@@ -141,13 +141,17 @@ def gradient_of_probabilities(
     This is ∇θ q of Eq. 7 when `weights` is ∂f/∂P.
     """
     touched = np.flatnonzero(np.any(weights != 0, axis=1))
+    size = max(1, min(batch_size, weights.shape[0]))
+    # Whole batches, filled up with rows of weight zero: which rows a query touches then never makes
+    # a shape that has to be compiled.
+    places = np.zeros(-(-touched.size // size) * size, touched.dtype)
+    places[: touched.size] = touched
+    weighed = np.where(np.arange(places.size)[:, None] < touched.size, weights[places], 0)
     pull = model.network.jit(_pull_back)
     total = jnp.zeros_like(model.theta)
-    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[touched], inputs)
-    for rows, where in batched(chosen, touched.size, batch_size):
-        cotangent = np.zeros((_leading(rows), weights.shape[1]), np.asarray(weights).dtype)
-        cotangent[: where.stop - where.start] = weights[touched[where]]
-        total = total + pull(model.theta, rows, jnp.asarray(cotangent, total.dtype))
+    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[places], inputs)
+    for rows, where in batched(chosen, places.size, size):
+        total = total + pull(model.theta, rows, jnp.asarray(weighed[where], total.dtype))
     return total
 
 
@@ -161,7 +165,3 @@ def _probability_tangents(
 def _pull_back(network: Network, theta: jax.Array, rows: PyTree, cotangent: jax.Array) -> jax.Array:
     probabilities, pull = jax.vjp(lambda t: network.probabilities(t, rows), theta)
     return pull(cotangent.astype(probabilities.dtype))[0]
-
-
-def _leading(rows: PyTree) -> int:
-    return int(jax.tree.leaves(rows)[0].shape[0])
