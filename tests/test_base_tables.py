@@ -149,6 +149,21 @@ def test_the_answer_is_that_of_a_plain_table(place, scene):
         np.testing.assert_allclose(gradients["predict", place.name], gradient, atol=1e-12)
 
 
+NESTED = (
+    "WITH c AS (SELECT region, max(a) AS top, count(*) AS k FROM {} WHERE predict(a, b, c, d) = 1 "
+    "GROUP BY region HAVING count(*) > 1) SELECT sum(top * k) AS s, count(*) AS n FROM c"
+)
+
+
+def test_a_nested_query_gives_what_it_gives_over_a_plain_table(place, scene):
+    found = place.database.sql(NESTED.format(place.source))
+    wanted = scene.database.sql(NESTED.format("people"))
+    np.testing.assert_allclose(found.df()["s"], wanted.df()["s"], rtol=1e-9)
+    np.testing.assert_allclose(found.relaxed()["s"], wanted.relaxed()["s"], rtol=1e-9)
+    (gradient,) = wanted.gradient("s").values()
+    np.testing.assert_allclose(found.gradient("s")["predict", place.name], gradient, atol=1e-9)
+
+
 def test_the_gradient_is_a_finite_difference(place, scene):
     if not by_table(place):
         pytest.skip("register_predictions needs a name")

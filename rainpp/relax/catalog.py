@@ -141,18 +141,26 @@ def find_view(con: duckdb.DuckDBPyConnection, table: exp.Table) -> str | None:
     A view that `find_table` takes for a table is none here. A list of column names in the view's
     definition becomes one around its SELECT. A temporary table hides a view of the same name, as in
     DuckDB.
+
+    Raises
+    ------
+    UnsupportedQueryError : the parser cannot read the view's definition back.
     """
     default = rows(con, _DEFAULT)[0]
     view = _view_entry(con, table, default, _matching(_tables(con), table, default))
     if view is None or _source(view) is not None:
         return None
     body = _view_body(str(view[3]))
-    return body if _names_inside(con, view) == default else _spelled_out(con, body, view)
+    try:
+        tree = cast(exp.Expr, DuckDB().parse(body)[0])
+    except ParseError:
+        why = "the definition of this view cannot be read back"
+        raise UnsupportedQueryError(str(view[2]), why=why, instead=_COPY_FIRST) from None
+    return body if _names_inside(con, view) == default else _spelled_out(con, tree, view)
 
 
-def _spelled_out(con: duckdb.DuckDBPyConnection, body: str, view: tuple[object, ...]) -> str:
+def _spelled_out(con: duckdb.DuckDBPyConnection, tree: exp.Expr, view: tuple[object, ...]) -> str:
     """The SELECT of a view in another schema, with that schema before the names it finds there."""
-    tree = cast(exp.Expr, DuckDB().parse(body)[0])
     here = [entry for entry in [*_tables(con), *rows(con, _VIEWS)] if entry[:2] == view[:2]]
     hiding = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
