@@ -23,10 +23,14 @@ from rainpp.relax.nested.algebra import (
 from rainpp.relax.nested.arrays import Index
 from rainpp.relax.nested.compile import Compiler
 from rainpp.relax.nested.connect import conjunctions
-from rainpp.relax.nested.distribution import Fold
+from rainpp.relax.nested.distribution import Fold, possible
+from rainpp.relax.nested.extremes import GreatestParts
+from rainpp.relax.nested.fold import States
 from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.moments import Alternatives, AverageParts, Moment
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import Sweep, sweep
+from rainpp.relax.nested.tally import Tally
 from rainpp.relax.rowsums import Gradient, Predictions
 
 Array = NDArray[np.float64]
@@ -125,10 +129,48 @@ class Circuit:
         ------
         Intractable : an aggregate is not plain, or its results or their causes are too many.
         """
-        work = Fold(
+        return self._fold().outcomes(members, aggregations)
+
+    def _fold(self) -> Fold:
+        return Fold(
             self._gates, self._supports, self._compiler, self._connection, share=self._exact
         )
-        return work.outcomes(members, aggregations)
+
+    def average(self, members: Members, aggregation: Aggregation) -> Moment:
+        """E[average | there is one] of every segment, at any number of members.
+
+        Raises
+        ------
+        Intractable : predictions that members share combine in too many ways.
+        """
+        found, states, tally = self._alternatives(members, aggregation)
+        number, total = tally.averaged(states.totals)
+        work = AverageParts(found, number, total)
+        return Moment(work.value, found, work.slopes, self)
+
+    def extreme(self, members: Members, aggregation: Aggregation) -> Moment:
+        """E[max or min | there is one] of every segment, at any number of members.
+
+        Raises
+        ------
+        Intractable : values are not numbers, or predictions combine in too many ways.
+        """
+        found, states, tally = self._alternatives(members, aggregation)
+        sign = -1.0 if aggregation.kind == "min" else 1.0
+        work = GreatestParts(found, sign * tally.extreme_values(states.totals))
+        return Moment(sign * work.value, found, sign * work.slopes, self)
+
+    def _alternatives(
+        self, members: Members, aggregation: Aggregation
+    ) -> tuple[Alternatives, States, Tally]:
+        members = possible(members)
+        states, segment, tally = self._fold().parts(members, aggregation)
+        chance = self.probability(states.events)
+        return (
+            Alternatives(states.events, chance, states.owner, segment, members.count),
+            states,
+            tally,
+        )
 
     def leading(self, ids: Index, skip: int, take: int | None) -> Index:
         """Events that a row is there and few enough rows before it are.
@@ -153,7 +195,9 @@ class Circuit:
             certain = np.zeros(p.shape)
             certain[np.arange(len(p)), p.argmax(axis=1) if p.size else 0] = 1.0
             flat.append(certain.reshape(-1))
-        return self._sweep(ids).values(np.concatenate(flat)) > 0.5
+        # Factors need not be independent for this: nothing is compiled.
+        work = sweep(self._gates, self._compiler.moved, ids)
+        return work.values(np.concatenate(flat)) > 0.5
 
     def certain(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event is known to hold in every world."""

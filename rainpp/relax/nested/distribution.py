@@ -42,9 +42,8 @@ class Fold:
         if not len(members.ids):
             nothing = np.zeros(0, np.int64)
             return Outcomes(nothing, tally.results(nothing, tally.start(0)), nothing)
-        part, segment = self._parts(members)
         work = PartStates(self.gates, self.supports, tally)
-        parts = work.of(members.ids, part)
+        parts, segment = self._listed(members, work)
         states = folded(self.gates, tally, parts, segment, work.made)
         if work.simple:
             self.compiler.trust(np.concatenate([parts.events, *work.made]))
@@ -53,6 +52,25 @@ class Fold:
         events = self._events(states, members)
         there = np.flatnonzero(states.totals[0] > 0)
         return Outcomes(states.owner[there], table.take(first[there]), events[there])
+
+    def _listed(self, members: Members, work: PartStates) -> tuple[States, Index]:
+        """Totals of every part, and the segment of every part."""
+        part, segment = self._parts(members)
+        return work.of(members.ids, part), segment
+
+    def parts(self, members: Members, aggregation: Aggregation) -> tuple[States, Index, Tally]:
+        """Totals every independent part of the members can add to an aggregate.
+
+        Raises
+        ------
+        Intractable : the aggregate is not plain, or a part is too entangled.
+        """
+        tally = Tally(members, [aggregation], self.connection)
+        if not len(members.ids):
+            nothing = np.zeros(0, np.int64)
+            return States(nothing, tally.start(0), nothing), nothing, tally
+        states, segment = self._listed(members, PartStates(self.gates, self.supports, tally))
+        return states, segment, tally
 
     def _by_result(self, states: States, table: pa.Table) -> tuple[Index, States]:
         """States with equal results made one, and a row of the table for each of them.

@@ -45,7 +45,7 @@ class Total:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Reader:
+class Reader:
     """Which totals an aggregate reads, and the ranks of the values it is about."""
 
     aggregation: Aggregation
@@ -69,13 +69,13 @@ class Tally:
     connection: duckdb.DuckDBPyConnection
     totals: list[Total] = field(init=False)
     schema: pa.Schema = field(init=False)
-    _readers: list[_Reader] = field(init=False)
+    readers: list[Reader] = field(init=False)
     _hashes: Hash | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.schema = self._types()
         self.totals = [Total(np.ones(len(self.members.ids), np.int64), np.bitwise_or, 0)]
-        self._readers = [self._reader(aggregation) for aggregation in self.aggregations]
+        self.readers = [self._reader(aggregation) for aggregation in self.aggregations]
 
     def _types(self) -> pa.Schema:
         name = f"rainpp_members_{next(_names)}"
@@ -90,7 +90,7 @@ class Tally:
         finally:
             self.connection.unregister(name)
 
-    def _reader(self, aggregation: Aggregation) -> _Reader:
+    def _reader(self, aggregation: Aggregation) -> Reader:
         kind = {"mean": "avg", "bool_or": "max", "bool_and": "min"}.get(
             aggregation.kind, aggregation.kind
         )
@@ -105,12 +105,12 @@ class Tally:
             return self._distinct(aggregation, used, kind)
         count = Total(used.astype(np.int64), np.add, 0)
         if kind == "count":
-            return _Reader(aggregation, (self._add(count),))
+            return Reader(aggregation, (self._add(count),))
         values, scale = numbers(self._column(aggregation), used, aggregation.sql)
         total = Total(values, np.add, values.dtype.type(0))
         present = Total(used.astype(np.int64), np.bitwise_or, 0)
         first = self._add(count if kind == "avg" else present)
-        return _Reader(aggregation, (first, self._add(total)), scale)
+        return Reader(aggregation, (first, self._add(total)), scale)
 
     def _used(self, aggregation: Aggregation) -> Flags:
         """Members the aggregate looks at: filter true and argument not NULL."""
@@ -143,15 +143,15 @@ class Tally:
         self.totals.append(total)
         return len(self.totals) - 1
 
-    def _extreme(self, aggregation: Aggregation, used: Flags, kind: str) -> _Reader:
+    def _extreme(self, aggregation: Aggregation, used: Flags, kind: str) -> Reader:
         ranks = Ranks.of(self._column(aggregation), self.connection)
         least = kind == "min"
         neutral = _NOTHING if least else -1
         adds = np.where(used, ranks.rank, neutral)
         total = Total(adds, np.minimum if least else np.maximum, neutral)
-        return _Reader(aggregation, (self._add(total),), ranks=ranks)
+        return Reader(aggregation, (self._add(total),), ranks=ranks)
 
-    def _distinct(self, aggregation: Aggregation, used: Flags, kind: str) -> _Reader:
+    def _distinct(self, aggregation: Aggregation, used: Flags, kind: str) -> Reader:
         """A set of values: bit i is the i-th distinct value of the segment."""
         ranks = Ranks.of(self._column(aggregation), self.connection)
         width = int(ranks.rank.max(initial=0)) + 1
@@ -171,18 +171,18 @@ class Tally:
         # The value of each bit: any member that sets it has it.
         by_bit = np.zeros((self.members.count, _MOST_DISTINCT), values.dtype)
         by_bit[self.members.segment[used], bit[used]] = values[used]
-        return _Reader(aggregation, (number,), scale, local=by_bit)
+        return Reader(aggregation, (number,), scale, local=by_bit)
 
     def results(self, segment: Index, totals: Sequence[Values]) -> pa.Table:
         """One row per state (its segment and totals), one column v{i} per aggregate."""
         columns = [
             self._result(reader, segment, [totals[t] for t in reader.totals], self.schema.types[i])
-            for i, reader in enumerate(self._readers)
+            for i, reader in enumerate(self.readers)
         ]
         return pa.table(columns, names=[f"v{i}" for i in range(len(columns))])
 
     def _result(
-        self, reader: _Reader, segment: Index, totals: list[Values], kind: pa.DataType
+        self, reader: Reader, segment: Index, totals: list[Values], kind: pa.DataType
     ) -> pa.Array:
         if reader.ranks is not None:
             empty = (totals[0] < 0) | (totals[0] == _NOTHING)
@@ -201,6 +201,24 @@ class Tally:
         if totals[1].dtype == np.float64:
             return pa.array(totals[1], mask=count == 0).cast(kind)
         return decimals(totals[1], reader.scale, count == 0).cast(kind)
+
+    def averaged(self, totals: Sequence[Values]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How many values each state has and their sum, for an average as only aggregate."""
+        reader = self.readers[0]
+        if len(reader.totals) != 2:
+            raise Intractable(f"`{reader.aggregation.sql}` is no plain average")
+        number, total = (totals[t].astype(float) for t in reader.totals)
+        return number, total / 10.0**reader.scale
+
+    def extreme_values(self, totals: Sequence[Values]) -> NDArray[np.float64]:
+        """The extreme value of each state as a number, NaN for none."""
+        reader = self.readers[0]
+        kind = self.schema.types[0]
+        if reader.ranks is None or not _numeric(kind):
+            raise Intractable(f"`{reader.aggregation.sql}` has values of type {kind}")
+        ranks = totals[reader.totals[0]]
+        found = reader.ranks.values_at(ranks, (ranks < 0) | (ranks == _NOTHING))
+        return np.asarray(found.cast(pa.float64()).fill_null(float("nan")), np.float64)
 
     def start(self, size: int) -> list[Values]:
         """Totals of `size` states in which nobody was seen yet."""
@@ -227,6 +245,11 @@ class Tally:
                 key = mixed(key * np.uint64(3) + mixed(total.adds.view(np.int64)))
             self._hashes = key
         return self._hashes
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
 
 
 def distinct_states(owner: Index, totals: Sequence[Values]) -> tuple[Index, Index]:
