@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -27,7 +27,7 @@ from rainpp.complaint import (
     Want,
     Wish,
 )
-from rainpp.complaint.want import read_finite
+from rainpp.complaint.targets import read_scales, read_targets
 from rainpp.connection import exclusive
 from rainpp.errors import ComplaintError
 from rainpp.relax.answer import Answer
@@ -288,16 +288,16 @@ class Result:
         return Difference(*cells)
 
     def _distance(self, column: str, targets: Any, scales: Any) -> Distance:
-        pairs = _pairs(targets)
+        pairs = read_targets(targets)
         cells = tuple(self._named(column, which, "targets") for which, _ in pairs)
         rows = [cell.row for cell in cells]
         if len(set(rows)) < len(rows):
             again = next(cell for cell in cells if rows.count(cell.row) > 1)
             raise ComplaintError(f"`targets` names {again} twice; give one target per cell.")
-        wanted = tuple(read_finite(target, "target") for _, target in pairs)
+        wanted = tuple(target for _, target in pairs)
         values = [self.answer.cell(cell.row, column) for cell in cells]
         offsets = tuple(relaxed - hard for hard, relaxed in values)
-        return Distance(cells, wanted, _scales(scales, len(cells)), offsets)
+        return Distance(cells, wanted, read_scales(scales, len(cells)), offsets)
 
     def _named(self, column: str, which: Any, argument: str) -> Cell:
         """The cell of a row given by position or by values of its columns."""
@@ -340,27 +340,3 @@ class Result:
 
 def _moves(gradient: Gradient) -> bool:
     return any(part.any() for part in gradient.values())
-
-
-def _pairs(targets: Any) -> list[tuple[Any, Any]]:
-    """[(row, target), ...] as a user gives them."""
-    if isinstance(targets, Iterable) and not isinstance(targets, str | bytes | Mapping):
-        listed: list[Any] = list(targets)
-        if listed and all(isinstance(item, tuple | list) and len(item) == 2 for item in listed):
-            return [(item[0], item[1]) for item in listed]
-    raise ComplaintError(
-        f"`targets` is {targets!r}; give a list of (row, target) pairs, such as "
-        "[({'region': 'EU'}, 12), ({'region': 'US'}, 7)]."
-    )
-
-
-def _scales(scales: Any, count: int) -> tuple[float, ...]:
-    if scales is None:
-        return (1.0,) * count
-    listed: list[Any] = list(scales) if isinstance(scales, Iterable) else []
-    values = tuple(read_finite(item, "scales") for item in listed)
-    if len(values) != count or not all(value > 0 for value in values):
-        raise ComplaintError(
-            f"`scales` is {scales!r}; give one number > 0 for each of {count} cells."
-        )
-    return values
