@@ -298,6 +298,21 @@ def test_a_row_with_thousands_of_supporters_still_has_a_gradient():
     assert slope[0] == pytest.approx(1e-24 / 0.4)
 
 
+@pytest.mark.parametrize("supporters", [5, 30, 200])
+def test_a_sure_row_beyond_one_block_still_has_a_gradient(supporters):
+    """HAVING count(*) >= 1 asks nothing, so it must be as without it, but for the least scale."""
+    weights = np.full(supporters, 0.9)
+    weights[1] = 0.5
+    database = bare(weights)
+    plain, deep = (
+        database.sql(query).complain_absent(row=0).gradient["predict", "rows"][:, 1]
+        for query in (BARE, BARE + " HAVING count(*) >= 1")
+    )
+    assert_allclose(deep[0] / deep[1], 5.0, rtol=1e-6)
+    assert_allclose(plain[0] / plain[1], 5.0, rtol=1e-6)
+    assert 1 / 20 < deep[0] / plain[0] < 20
+
+
 def test_a_certain_supporter_is_cut_not_infinite():
     slope = bare([1.0, 0.5]).sql(BARE).complain_absent(row=0).gradient["predict", "rows"][:, 1]
     assert_allclose(slope, [0.5, 1e-6], rtol=1e-5)  # ∂(1 - (1-a)(1-b)) = (1-b, 1-a)

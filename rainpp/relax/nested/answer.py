@@ -32,6 +32,8 @@ Slopes = dict[tuple[str, str], Array]
 
 # Relative to max(1, |value|): beyond it an approximation is refused unless more is allowed.
 MAX_ERROR = 0.1
+# 1 - p below this has lost most of its digits.
+_ROUNDING = 1e-12
 # Fewer worlds where the events of many rows would not fit in memory.
 _SAMPLES = (2000, 500, 125)
 
@@ -184,7 +186,10 @@ class NestedAnswer:
         if place is None:
             return 0.0, as_mapping(Gradient.zeros(self._predictions), self._predictions)
         value, slopes = self._existence(place)
-        absent = max(1.0 - value, 0.0)
+        absent = 1.0 - value
+        if absent < _ROUNDING:
+            # A row that many support: its steepest slope is of the size of what is left of it.
+            absent = max(float(np.abs(slope).max(initial=0.0)) for slope in slopes.values())
         if absent <= 0.0:
             return -math.inf, {name: np.zeros_like(slope) for name, slope in slopes.items()}
         return math.log(absent), {name: -slope / absent for name, slope in slopes.items()}
