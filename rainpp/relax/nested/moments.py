@@ -118,8 +118,9 @@ class AverageParts:
         logs, inner = np.zeros_like(t), np.zeros_like(t)
         for chunk in self._chunks(t):
             segment = parts.segment[chunk.parts]
-            np.add.at(logs, segment, np.log(chunk.f))
-            np.add.at(inner, segment, chunk.ratio)
+            starts = run_starts(segment)
+            logs[segment[starts]] += np.add.reduceat(np.log(chunk.f), starts)
+            inner[segment[starts]] += np.add.reduceat(chunk.ratio, starts)
         product = np.exp(logs) * (high - low)[:, None] * _point_weights / 2.0
         self.value += (product * inner).sum(axis=1)
         for chunk in self._chunks(t):
@@ -143,9 +144,12 @@ class AverageParts:
 
     def _chunk(self, t: Array, rows: slice, parts: slice, local: Index) -> _Chunk:
         here = t[self.parts.segment[self.parts.part[rows]]]
-        number = self.number[rows, None]
-        power = here**number
-        gain = np.where(number > 0, self.total[rows, None] * here ** np.maximum(number - 1, 0), 0.0)
+        number, total = self.number[rows, None], self.total[rows, None]
+        if number.max() <= 1.0:
+            power, gain = 1.0 - number * (1.0 - here), np.broadcast_to(number * total, here.shape)
+        else:
+            power = here**number
+            gain = np.where(number > 0, total * here ** np.maximum(number - 1.0, 0.0), 0.0)
         chance = self.parts.chance[rows, None]
         f = np.add.reduceat(chance * power, local)
         return _Chunk(rows, parts, f, np.add.reduceat(chance * gain, local) / f, power, gain)

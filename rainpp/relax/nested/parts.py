@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Intractable
-from rainpp.relax.nested.arrays import Index, hashed_sums, mixed, numbered, spans
+from rainpp.relax.nested.arrays import (
+    Index,
+    hashed_sums,
+    mixed,
+    numbered,
+    run_starts,
+    spans,
+    unknown,
+)
 from rainpp.relax.nested.compile import MAX_BRANCHES, connected
 from rainpp.relax.nested.connect import sums
 from rainpp.relax.nested.expand import Blocks, class_blocks, most_shared
@@ -20,7 +28,7 @@ from rainpp.relax.nested.fold import States, folded, joined, merged
 from rainpp.relax.nested.gates import Gates
 from rainpp.relax.nested.restrict import restricted
 from rainpp.relax.nested.support import Supports
-from rainpp.relax.nested.tally import Tally
+from rainpp.relax.nested.tally import Tally, distinct_states
 
 _MAX_EDGES = 20_000_000
 
@@ -65,11 +73,54 @@ class PartStates:
         return self._listed(Open(part[order], order, ids[order]))
 
     def _listed(self, members: Open) -> States:
-        alone = np.bincount(members.part)[members.part] == 1
-        found = [self._single(members.take(np.flatnonzero(alone)))]
-        if not alone.all():
-            found.append(self._opened(members.take(np.flatnonzero(~alone))))
-        return joined(found)
+        size = np.bincount(members.part)[members.part]
+        formula = ~self.supports.is_token(members.event >> 1)
+        # Connected classes without a formula among them are classes of one variable.
+        wide = np.bincount(members.part, weights=formula)[members.part] > 0
+        kinds = (
+            (size == 1, self._single),
+            ((size > 1) & ~wide, self._of_one_variable),
+            ((size > 1) & wide, self._opened),
+        )
+        return joined(
+            [list_of(members.take(np.flatnonzero(at))) for at, list_of in kinds if at.any()]
+        )
+
+    def _of_one_variable(self, members: Open) -> States:
+        """Parts of several members that are all about one variable: a state per class at most."""
+        starts = run_starts(members.part)
+        variables = self.gates.variables(members.event[starts] >> 1)
+        self._note(variables)
+        sizes = self.gates.num_classes(variables)
+        offset = np.cumsum(sizes) - sizes
+        place = np.cumsum(np.diff(members.part, prepend=-1) != 0) - 1
+        edge, classes = self._classes(members.event)
+        slot = offset[place[edge]] + classes
+        order = np.argsort(slot, kind="stable")
+        total = int(sizes.sum())
+        totals = self.tally.gathered(members.row[edge[order]], slot[order], total)
+        owner = np.repeat(np.arange(len(starts)), sizes)
+        first, number = distinct_states(owner, totals)
+        order = np.argsort(number, kind="stable")
+        numbers = np.arange(total) - offset[owner]
+        events = self.gates.class_sets(variables[owner[first]], number[order], numbers[order])
+        return States(members.part[starts][owner[first]], [t[first] for t in totals], events)
+
+    def _classes(self, events: Index) -> tuple[Index, Index]:
+        """Classes under which literal events happen: position in `events`, class."""
+        edge, classes = self.gates.members(events >> 1)
+        negated = np.flatnonzero(events & 1)
+        if not len(negated):
+            return edge, classes
+        flip = np.isin(edge, negated)
+        sizes = self.gates.num_classes(self.gates.variables(events[negated] >> 1))
+        width = int(sizes.max())
+        every = np.repeat(negated, sizes) * width + spans(np.zeros_like(sizes), sizes)
+        rest = unknown(every, edge[flip] * width + classes[flip])
+        return (
+            np.concatenate([edge[~flip], rest // width]),
+            np.concatenate([classes[~flip], rest % width]),
+        )
 
     def _single(self, members: Open) -> States:
         """Parts of one member: there, or not."""
