@@ -67,9 +67,10 @@ def tpch(arguments: argparse.Namespace) -> dict[str, Any]:
     """The 22 TPC-H queries with a learned predicate, certain and uncertain."""
     if arguments.sqlglot_sdist is None:
         raise SystemExit("give --sqlglot-sdist: the queries and data are not part of this project")
-    rows = corpus_tpch.table(arguments.sqlglot_sdist)
-    for row in rows:
+    rows: list[dict[str, Any]] = []
+    for row in corpus_tpch.table(arguments.sqlglot_sdist):
         print(row, flush=True)
+        rows.append(row)
     return {"queries": rows, "counts": dict(Counter(row["certain"] for row in rows))}
 
 
