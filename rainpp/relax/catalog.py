@@ -229,11 +229,7 @@ def _names_inside(con: duckdb.DuckDBPyConnection, view: tuple[object, ...]) -> t
 
 def _numbered(con: duckdb.DuckDBPyConnection, reader: Reader, shown: str) -> TableEntry:
     try:
-        columns = rows(con, f"DESCRIBE SELECT * FROM {reader.relation}")
-        names = tuple(str(row[0]) for row in columns)
-        if "rowid" in (name.lower() for name in names):
-            return TableEntry(reader.shown, reader.relation, names)
-        return TableEntry(reader.shown, number_rows(con, reader), names)
+        return TableEntry(reader.shown, *number_rows(con, reader))
     except duckdb.Error as problem:
         raise QueryError(f"cannot read `{shown}`: {clean(problem)}.") from None
 

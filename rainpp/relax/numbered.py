@@ -71,25 +71,38 @@ def _tidy(path: str) -> str:
     return path if "://" in path else os.path.normpath(path)
 
 
-def number_rows(con: duckdb.DuckDBPyConnection, reader: Reader) -> str:
-    """A relation, by its qualified name, that has the reader's columns and `rowid`.
+def number_rows(con: duckdb.DuckDBPyConnection, reader: Reader) -> tuple[str, tuple[str, ...]]:
+    """A relation, by its qualified name, that has `rowid` beside the columns that are returned too.
 
     It is a temporary view or table, made where it is missing; temporary objects need no right to
-    write to the database.
+    write to the database. A column `rowid` of the reader's own stays what it is.
 
     Raises
     ------
     duckdb.Error : the files cannot be read.
     UnsupportedQueryError : rows have no order, because preserve_insertion_order is off.
     """
+    if reader.paths is not None and not re.search("parquet", reader.relation, re.IGNORECASE):
+        _check_order(con, reader)
+        copy = _copy(con, reader)
+        return copy, _columns(con, copy)
+    columns = _columns(con, reader.relation)
+    folded = {name.lower() for name in columns}
+    if "rowid" in folded:
+        return reader.relation, columns
     if reader.paths is None:
         _check_order(con, reader)
-        return _view(con, f"SELECT row_number() OVER () - 1 AS rowid, * FROM {reader.relation}")
-    number = _parquet_number(con, reader)
-    if number is not None:
-        return _view(con, f"SELECT {number} AS rowid, * FROM {reader.relation}")
-    _check_order(con, reader)
-    return _copy(con, reader)
+        number = "row_number() OVER () - 1"
+    elif folded & {"file_row_number", "file_index"}:  # they hide the numbers of the rows
+        _check_order(con, reader)
+        return _copy(con, reader), columns
+    else:
+        number = _parquet_number(con, reader)
+    return _view(con, f"SELECT {number} AS rowid, * FROM {reader.relation}"), columns
+
+
+def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> tuple[str, ...]:
+    return tuple(str(row[0]) for row in con.execute(f"DESCRIBE FROM {relation}").fetchall())
 
 
 def _check_order(con: duckdb.DuckDBPyConnection, reader: Reader) -> None:
@@ -102,15 +115,8 @@ def _check_order(con: duckdb.DuckDBPyConnection, reader: Reader) -> None:
         )
 
 
-def _parquet_number(con: duckdb.DuckDBPyConnection, reader: Reader) -> str | None:
-    """SQL of the row number over all files, None for other formats or where a column hides it."""
-    described = con.execute(f"DESCRIBE SELECT * FROM {reader.relation}").fetchall()
-    if {"file_row_number", "file_index"} & {str(row[0]).lower() for row in described}:
-        return None
-    try:
-        con.execute(f"SELECT file_row_number, file_index FROM {reader.relation} LIMIT 0").fetchall()
-    except duckdb.BinderException:
-        return None
+def _parquet_number(con: duckdb.DuckDBPyConnection, reader: Reader) -> str:
+    """SQL of the row number over all files."""
     counts = dict(
         con.execute(
             f"SELECT file_index, max(file_row_number) + 1 FROM {reader.relation} GROUP BY 1"
@@ -137,7 +143,9 @@ def _copy(con: duckdb.DuckDBPyConnection, reader: Reader) -> str:
     """
     version = repr(_versions(con, cast(str, reader.paths)))
     name = f"{HIDDEN}{_digest(reader.relation + version)}"
-    con.execute(f'CREATE TEMP TABLE IF NOT EXISTS "{name}" AS SELECT * FROM {reader.relation}')
+    # IF NOT EXISTS alone would parse the beginning of the files again: 20 ms for CSV.
+    if not con.execute("FROM duckdb_tables() WHERE table_name = $1", [name]).fetchall():
+        con.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM {reader.relation}')
     return f'"temp"."main"."{name}"'
 
 
