@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.lookup import find_row
 from rainpp.relax.nested.algebra import Algebra, Intractable
-from rainpp.relax.nested.cells import Form
+from rainpp.relax.nested.cells import Cells
 from rainpp.relax.nested.circuit import Circuit
 from rainpp.relax.nested.engine import Engine
 from rainpp.relax.nested.forms import Candidates, candidates
@@ -88,7 +88,7 @@ class NestedAnswer:
         return tuple(str(self.frame.columns[position]) for position in sorted(self._forms))
 
     @property
-    def _forms(self) -> dict[int, Form]:
+    def _forms(self) -> dict[int, Cells]:
         width = self.frame.shape[1]
         return {place: form for place, form in self._found.forms.items() if place < width}
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.relax.nested.algebra import Algebra, Array, Index
+from rainpp.relax.nested.moments import Moment
 from rainpp.relax.rowsums import Gradient
 
 
 @dataclass(eq=False)
 class Form:
-    """A numeric column of uncertain cells, for all rows of the answer at once.
+    """Cells that are sums over events.
 
     Row g is constant (or constant[g]) + Σ values · P(ids) over the entries with segment g; with
     `given`, divided by Σ P(given) over theirs, which makes it the expectation under that condition.
@@ -75,6 +76,79 @@ class Form:
         if self.nullable is not None:
             total = np.where(self.nullable, np.nan, total)
         return np.asarray(total, np.float64)
+
+
+@dataclass(eq=False)
+class MomentCells:
+    """scale · E[average, least or greatest value | there is one]; `sure` are the hard values."""
+
+    count: int
+    scale: float
+    moment: Moment
+    sure: Array
+
+    @functools.cached_property
+    def relaxed(self) -> Array:
+        """(count,) expectations."""
+        return self.scale * self.moment.value
+
+    @property
+    def hard(self) -> Array:
+        """(count,) values in the world of the likeliest classes."""
+        return self.scale * self.sure
+
+    def push(self, row: int, scale: float, gradient: Gradient) -> None:
+        """Add scale · ∂relaxed[row]/∂P to `gradient`."""
+        adjoint = np.zeros(self.count)
+        adjoint[row] = scale * self.scale
+        self.moment.push(adjoint, gradient)
+
+    def error(self, row: int) -> float:
+        """Zero: nothing is sampled."""
+        del row
+        return 0.0
+
+
+@dataclass(eq=False)
+class StackedCells:
+    """The cells of several answers, one after the other."""
+
+    parts: Sequence[Cells]
+    count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.count = sum(part.count for part in self.parts)
+
+    @functools.cached_property
+    def relaxed(self) -> Array:
+        """(count,) expectations."""
+        return np.concatenate([part.relaxed for part in self.parts])
+
+    @functools.cached_property
+    def hard(self) -> Array:
+        """(count,) values in the world of the likeliest classes."""
+        return np.concatenate([part.hard for part in self.parts])
+
+    def push(self, row: int, scale: float, gradient: Gradient) -> None:
+        """Add scale · ∂relaxed[row]/∂P to `gradient`."""
+        part, inside = self._at(row)
+        part.push(inside, scale, gradient)
+
+    def error(self, row: int) -> float:
+        """Half width of a 95 % interval."""
+        part, inside = self._at(row)
+        return part.error(inside)
+
+    def _at(self, row: int) -> tuple[Cells, int]:
+        for part in self.parts:
+            if row < part.count:
+                return part, row
+            row -= part.count
+        raise IndexError(row)
+
+
+# A numeric column of uncertain cells: `relaxed` and `hard` (count,), `push`, `error` by row.
+Cells = Form | MomentCells | StackedCells
 
 
 def numbers(column: pa.ChunkedArray) -> Array:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from sqlglot import exp
 
 from rainpp.relax.nested.algebra import ALWAYS, Algebra, Array, Index
-from rainpp.relax.nested.cells import Form, is_numeric, numbers
+from rainpp.relax.nested.averages import moment_cells
+from rainpp.relax.nested.cells import Cells, Form, StackedCells, is_numeric, numbers
 from rainpp.relax.nested.engine import Engine
 from rainpp.relax.nested.grouping import Grouped
 from rainpp.relax.nested.linear import LinearReader
@@ -38,7 +39,7 @@ class Candidates:
 
     algebra: Algebra
     identity: list[list[object] | None]
-    forms: dict[int, Form]
+    forms: dict[int, Cells]
     exists: Index
     count: int = field(init=False)
 
@@ -95,7 +96,7 @@ def _of_relation(engine: Engine, found: Relation) -> Candidates:
     owners, first = np.unique(owner, return_index=True)
     exists = algebra.some(found.ids, owner, len(owners))
     identity: list[list[object] | None] = []
-    forms: dict[int, Form] = {}
+    forms: dict[int, Cells] = {}
     for position, name in enumerate(names):
         column = found.table.column(name)
         if name in cells:
@@ -131,7 +132,7 @@ def _of_groups(engine: Engine, found: Grouped) -> Candidates:
     exists = np.full(count, ALWAYS) if found.single else found.present
     items = [item.unalias() for item in items_of(found.node)]
     identity: list[list[object] | None] = []
-    forms: dict[int, Form] = {}
+    forms: dict[int, Cells] = {}
     reader = LinearReader(found)
     for position, item in enumerate(items):
         calls = [engine.context.sql(call) for call in aggregates_in(item)]
@@ -140,6 +141,7 @@ def _of_groups(engine: Engine, found: Grouped) -> Candidates:
             continue
         identity.append(None)
         form = reader.form(item)
+        form = form if form is not None else moment_cells(found, item)
         form = form if form is not None else _by_results(found, item, calls)
         if form is not None:
             forms[position] = form
@@ -165,12 +167,8 @@ def _by_results(found: Grouped, item: exp.Expr, calls: list[str]) -> Form | None
 def _stacked(engine: Engine, parts: Sequence[Candidates]) -> Candidates:
     """UNION ALL of answers."""
     width, algebra = len(parts[0].identity), engine.context.algebra
-    if any(len(part.identity) != width for part in parts):
-        width = min(len(part.identity) for part in parts)
-    shifts = np.r_[0, np.cumsum([part.count for part in parts])]
-    total = int(shifts[-1])
     identity: list[list[object] | None] = []
-    forms: dict[int, Form] = {}
+    forms: dict[int, Cells] = {}
     for position in range(width):
         cells = [position in part.forms or part.identity[position] is None for part in parts]
         if not any(cells):
@@ -181,12 +179,11 @@ def _stacked(engine: Engine, parts: Sequence[Candidates]) -> Candidates:
         identity.append(None)
         pieces = [_as_form(part, position) for part in parts]
         if all(piece is not None for piece in pieces):
-            known = [piece for piece in pieces if piece is not None]
-            forms[position] = _joined_forms(algebra, known, shifts, total)
+            forms[position] = StackedCells([piece for piece in pieces if piece is not None])
     return Candidates(algebra, identity, forms, np.concatenate([part.exists for part in parts]))
 
 
-def _as_form(part: Candidates, position: int) -> Form | None:
+def _as_form(part: Candidates, position: int) -> Cells | None:
     """A column of cells; certain numbers become cells that never move."""
     if position in part.forms:
         return part.forms[position]
@@ -197,35 +194,3 @@ def _as_form(part: Candidates, position: int) -> Form | None:
     known = np.flatnonzero(~np.isnan(numeric))
     always = np.full(len(known), ALWAYS)
     return Form(part.algebra, part.count, known, always, numeric[known], given=(known, always))
-
-
-def _joined_forms(algebra: Algebra, parts: list[Form], shifts: Index, total: int) -> Form:
-    """Forms of consecutive rows as one; every one is given as a quotient."""
-    segment, ids, values, given_segment, given = [], [], [], [], []
-    null = np.zeros(total, bool)
-    for part, shift in zip(parts, shifts[:-1], strict=True):
-        segment.append(part.segment + shift)
-        ids.append(part.ids)
-        values.append(part.values)
-        rows = np.arange(part.count) + shift
-        segment.append(rows)
-        ids.append(np.full(part.count, ALWAYS))
-        constant = np.broadcast_to(np.asarray(part.constant, float), (part.count,))
-        values.append(np.nan_to_num(constant))
-        if part.given is None:
-            given_segment.append(rows)
-            given.append(np.full(part.count, ALWAYS))
-        else:
-            given_segment.append(part.given[0] + shift)
-            given.append(part.given[1])
-        if part.nullable is not None:
-            null[rows] = part.nullable
-    return Form(
-        algebra,
-        total,
-        np.concatenate(segment),
-        np.concatenate(ids),
-        np.concatenate(values),
-        given=(np.concatenate(given_segment), np.concatenate(given)),
-        nullable=null,
-    )

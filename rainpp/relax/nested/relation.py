@@ -130,7 +130,10 @@ class Context:
                 instead="Add conditions that do not involve predictions",
             )
         owner = np.unique(owner, return_inverse=True)[1].astype(np.int64) if len(owner) else owner
-        numbered = table.append_column(ROW, pa.array(np.arange(len(ids), dtype=np.int64)))
+        number = pa.array(np.arange(len(ids), dtype=np.int64))
+        # A table without columns forgets how many rows it has.
+        bare = pa.table({ROW: number})
+        numbered = table.append_column(ROW, number) if table.num_columns else bare
         return Relation(self.register(numbered), numbered, ids, owner, cells)
 
     def places(self, slot: int, rids: Index) -> Index:

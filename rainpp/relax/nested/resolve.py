@@ -16,7 +16,15 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.errors import QueryError, UnsupportedQueryError
-from rainpp.relax.catalog import TableEntry, builtin_functions, find_table, find_view, suggest
+from rainpp.relax.catalog import (
+    TableEntry,
+    builtin_functions,
+    default_alias,
+    find_table,
+    find_view,
+    has_rows,
+    suggest,
+)
 from rainpp.relax.dialect import function_names, spelling
 from rainpp.relax.query import Slot
 from rainpp.types import ClassValue
@@ -151,10 +159,10 @@ class Resolver:
                 columns, inner = tuple(c.name for c in alias.args["columns"]), None
             block.origins.append(_Origin(node.alias, columns, inner=inner))
             return
-        if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
+        if not isinstance(node, exp.Table) or not has_rows(node):
             block.origins.append(_Origin(node.alias_or_name, ()))
             return
-        name = node.alias or node.name
+        name = node.alias or default_alias(node)
         if not node.db and node.name.lower() in ctes:
             columns, inner = ctes[node.name.lower()]
             block.origins.append(_Origin(name, columns, inner=inner))
@@ -163,7 +171,11 @@ class Resolver:
         if view is not None:
             self._add(block, self._inlined(node, view, name), {})
             return
-        entry = find_table(self.con, node, node.sql(dialect=self.dialect))
+        alias = node.args.get("alias")
+        if alias is not None and alias.args.get("columns"):
+            self._refuse(node, "renaming a table's columns has no relaxation", "Use AS in SELECT")
+        shown = exp.Table(this=node.this.copy(), db=node.args.get("db"))
+        entry = find_table(self.con, node, shown.sql(dialect=self.dialect))
         base = Base(f"__base_{len(self.bases)}", entry)
         self.bases[base.name] = base
         block.origins.append(_Origin(name, entry.columns, base=base))

@@ -107,12 +107,11 @@ class Rows:
         )
         code, first, count = self.engine.distinct_rows(self.relation, used)
         table = self.relation.table.select([*used, ROW]).take(pa.array(first))
+        table = table.append_column("__distinct", pa.array(np.arange(count)))
         values = context.relation(table, certain_ids(count), np.arange(count), self.relation.cells)
         distinct = Rows(self.engine, self.scope, values, self.places, self.extra)
         number = exp.column("__distinct", table="b", quoted=True)
-        distinct = distinct.taken(
-            np.arange(count), values.ids, {"__distinct": pa.array(np.arange(count))}
-        ).expanded([condition])
+        distinct = distinct.expanded([condition])
         chosen = np.flatnonzero(distinct.holds(condition))
         place = integers(distinct.evaluate([("n", number)]), "n")[chosen]
         holds = algebra.some(distinct.relation.ids[chosen], place, count)
