@@ -144,6 +144,22 @@ def test_known_probabilities_do_not_ask_what_the_model_saw(database):
     np.testing.assert_allclose(result.relaxed()["n"][0], SHARES.sum() - SHARES[3])
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT sum(predict_proba(i)[1]) AS s FROM t",
+        "SELECT count(*) AS n FROM t WHERE predict_proba(i)[1] > 0.5 AND predict(i) = 1",
+        "SELECT count(*) AS n FROM (SELECT DISTINCT g FROM t WHERE predict_proba(i)[1] > 0.5)",
+    ],
+)
+def test_probabilities_as_values_are_refused_with_what_gives_them(database, sql):
+    with pytest.raises(QueryError, match=r"`predict_proba\(i\)` is not there yet") as e:
+        database.sql(sql)
+    assert "__" not in str(e.value)
+    shares = database.sql("SELECT sum(CASE WHEN predict(i) = 1 THEN 1 ELSE 0 END) AS s FROM t")
+    np.testing.assert_allclose(shares.relaxed()["s"][0], SHARES.sum())
+
+
 def chain(word, count, part):
     return f" {word} ".join(part.format(k=k) for k in range(count))
 
