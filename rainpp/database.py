@@ -280,6 +280,8 @@ class Database:
         ------
         QueryError : it does not parse, or names what is not there.
         UnsupportedQueryError : no relaxation is known; the message quotes the fragment.
+        DataError : NULL in an argument of a model, in any row of its table: there is no prediction
+            for such a row. Probabilities given to `register_predictions` ask for no arguments.
         """
         if not isinstance(query, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise QueryError(f"`query` is {query!r}; it must be a string with one SELECT.")
