@@ -223,12 +223,21 @@ class Answer:
             raise QueryError(f"group {key} appeared while the query ran: the table is changing.")
         return place
 
+    @property
+    def row_pairs(self) -> int:
+        """How many joined rows the answer's rows are made of, when their existence is not exact.
+
+        Zero where it is: no two joined rows of a group share a prediction.
+        """
+        if not self._plan.query.keys or self._sums.independent:
+            return 0
+        return math.prod(len(relation) for relation in self._sums.relations)
+
     def _describe(self) -> str:
         mode = "exact" if self._sums.relaxed.exact else "rain"
-        note = ""
-        if self._plan.query.keys and not self._sums.independent:
-            note = "; existence by the product rule"
-        return f"{mode} ({self._sums.strategy}){note}"
+        if mode == "exact" and self.row_pairs:
+            return f"exact values ({self._sums.strategy}), approximate existence (product rule)"
+        return f"{mode} ({self._sums.strategy})"
 
 
 def _log_absence(sums: Sums, place: Place, gradient: Gradient) -> float:

@@ -19,6 +19,9 @@ from rainpp.types import ClassValue, PredictionTable
 
 __all__ = ["MAX_ERROR", "AnyAnswer", "AnyPlan", "Slot", "answer", "as_statement", "prepare"]
 
+# Joined rows that share predictions, for the exact probability that a group has any.
+MAX_PAIRS = 1_000_000
+
 AnyPlan = Plan | Statement
 AnyAnswer = Answer | NestedAnswer
 
@@ -65,10 +68,19 @@ def answer(
     """
     if mode not in ("exact", "rain"):
         raise QueryError(f'`mode` must be "exact" or "rain"; got {mode!r}.')
+    found = None
     if isinstance(plan, Plan):
         try:
-            return evaluate(plan, con, tables, mode)
+            found = evaluate(plan, con, tables, mode)
+            if mode == "rain" or not 0 < found.row_pairs <= MAX_PAIRS:
+                return found
         except UnsupportedQueryError:
-            plan = as_statement(plan, con)
+            found = None
+        plan = as_statement(plan, con)
     predictions = match_predictions(plan.slots, plan.classes, tables)
-    return NestedAnswer(plan, con, predictions, exact=mode == "exact", max_error=max_error)
+    try:
+        return NestedAnswer(plan, con, predictions, exact=mode == "exact", max_error=max_error)
+    except UnsupportedQueryError:
+        if found is None:
+            raise
+        return found

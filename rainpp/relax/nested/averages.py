@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlglot import exp
 
 from rainpp.relax.nested.algebra import Aggregation, Array, Intractable, Members
@@ -43,10 +44,8 @@ def _single(found: Grouped, node: exp.Expr) -> _Single | None:
     context = found.engine.context
     for sql, call in zip(map(context.sql, found.calls), found.aggregations, strict=True):
         if sql == context.sql(node):
-            fits = call.plain and call.kind in ("avg", "min", "max")
-            return (
-                _Single(1.0, call) if fits and not (call.distinct and call.kind == "avg") else None
-            )
+            fits = call.kind in ("min", "max") or (call.kind == "avg" and not call.distinct)
+            return _Single(1.0, call) if call.plain and fits else None
     if isinstance(node, exp.Paren):
         return _single(found, node.this)
     if isinstance(node, exp.Mul):
@@ -94,9 +93,7 @@ def _call(found: Grouped, node: exp.Expr) -> Aggregation | None:
     return None
 
 
-def _hard(
-    members: Members, call: Aggregation, there: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> Array:
+def _hard(members: Members, call: Aggregation, there: NDArray[np.bool_]) -> Array:
     """(count,) the aggregate over the rows that are there in the likeliest world."""
     assert members.table is not None
     assert call.argument is not None
