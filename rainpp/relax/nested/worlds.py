@@ -107,6 +107,9 @@ class Worlds:
         """Enumeration is exact; sampling says how many worlds."""
         if self._exact:
             return f"exact ({self.num_worlds} possible worlds)"
+        beliefs = (self._predictions.probabilities[slot][place] for slot, place in self._index)
+        if all(float(belief.max()) == 1.0 for belief in beliefs):
+            return "exact (every prediction is certain)"
         return f"approximate ({self.num_worlds - 1} sampled worlds)"
 
     @property
