@@ -16,14 +16,13 @@ from scipy.sparse import csgraph
 from rainpp.relax.nested.algebra import Intractable
 from rainpp.relax.nested.arrays import Column, Index, distinct, numbered
 from rainpp.relax.nested.connect import conjunctions
-from rainpp.relax.nested.expand import expanded
+from rainpp.relax.nested.expand import MAX_EDGES, expanded
 from rainpp.relax.nested.factor import factored
 from rainpp.relax.nested.gates import Flags, Gates
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import resolved
 
 MAX_BRANCHES = 4096
-MAX_GATES = 3_000_000
 
 
 class Compiler:
@@ -62,7 +61,7 @@ class Compiler:
         if self._supports.open_shared(events, np.arange(len(events))):
             self._grow()
             self._checked.all[:] = False
-        limit = len(self._gates) + MAX_GATES
+        limit = len(self._gates.left) + MAX_EDGES
         walk = _Walk(np.zeros(len(events), np.int64))
         ahead, origin = events, np.arange(len(events))
         while True:
@@ -70,7 +69,7 @@ class Compiler:
             if not len(nodes):
                 break
             ahead, origin = self._step(nodes, origin, walk)
-            if len(self._gates) > limit:
+            if len(self._gates.left) > limit:
                 raise Intractable("predictions occur together in too many ways")
         # Only now: an exception must not leave products behind that look checked.
         self._checked.all[walk.seen.all.nonzero()[0]] = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rainpp.relax.nested.algebra import Intractable
 from rainpp.relax.nested.arrays import (
     Hash,
     Index,
@@ -21,6 +22,8 @@ from rainpp.relax.nested.gates import Gates
 from rainpp.relax.nested.restrict import restricted
 from rainpp.relax.nested.support import Supports
 
+MAX_EDGES = 20_000_000
+
 
 def expanded(gates: Gates, supports: Supports, products: Index) -> tuple[Index, Index]:
     """Every product as a sum over blocks of classes of one variable, and how many blocks."""
@@ -30,6 +33,8 @@ def expanded(gates: Gates, supports: Supports, products: Index) -> tuple[Index, 
     count = np.bincount(blocks.first_owner, minlength=len(products))
     lengths = np.bincount(owner, minlength=len(products))
     starts = np.cumsum(lengths) - lengths
+    if int(lengths[blocks.first_owner].sum()) > MAX_EDGES:
+        raise Intractable("too many rows depend on one prediction in different ways")
     edge = spans(starts[blocks.first_owner], lengths[blocks.first_owner])
     block = np.repeat(np.arange(len(blocks.first_owner)), lengths[blocks.first_owner])
     given = restricted(

@@ -39,7 +39,8 @@ class GreatestParts:
     def __post_init__(self) -> None:
         parts, absent = self.parts, np.isnan(self.greatest)
         self.value, self.slopes = np.zeros(parts.count), np.zeros(len(parts.ids))
-        self._sum(absent)
+        if len(parts.ids):
+            self._sum(absent)
         self.value, self.slopes = conditioned(parts, absent, self.value, self.slopes)
 
     def _sum(self, absent: Flags) -> None:

@@ -102,6 +102,8 @@ class Gates:
         return out
 
     def _prediction(self, nodes: Index) -> Index:
+        if self.first_gate == 1:
+            return np.full(len(nodes), -1)
         if len(self._slot_classes) == 1:
             return (nodes - 1) // self._slot_classes[0]
         slots = np.searchsorted(self.slot_node, nodes, side="right") - 1

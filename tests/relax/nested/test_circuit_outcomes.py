@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rainpp.relax.nested.algebra import Aggregation, Members
+from rainpp.relax.nested.algebra import ALWAYS, NEVER, Aggregation, Intractable, Members
+from rainpp.relax.nested.circuit import Circuit
 from tests.relax.nested.circuits import Both
 from tests.relax.nested.test_circuit import SHAPES, check
 
@@ -93,3 +94,65 @@ def test_outcomes_are_those_of_the_worlds(seed):
         check_outcomes(both, both.pick(int(both.rng.integers(0, 8))), calls)
         both.random_step(6)
     check(both)
+
+
+@pytest.mark.parametrize("shapes", [[], [(0, 3)], [(2, 2)]], ids=["no model", "no rows", "rows"])
+def test_without_uncertain_rows_outcomes_are_plain_results(shapes):
+    both = Both(0, shapes)
+    nothing = np.zeros(0, np.int64)
+    call, data = Aggregation("sum", "sum(a0)", "a0"), pa.table({"a0": [1, 2, 4]})
+    empty = both.circuit.outcomes(Members(nothing, nothing, 2, data.slice(0, 0)), [call])
+    assert not len(empty.ids)
+    ids, segment = np.array([ALWAYS, ALWAYS, NEVER]), np.array([0, 0, 1])
+    found = both.circuit.outcomes(Members(ids, segment, 2, data), [call])
+    assert (found.table.to_pylist(), found.segment.tolist()) == ([{"v0": Decimal(3)}], [0])
+    assert found.ids.tolist() == [ALWAYS]
+    assert both.circuit.some(nothing, nothing, 2).tolist() == [NEVER, NEVER]
+    assert both.circuit.probability(nothing).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (Aggregation("string_agg", "string_agg(a3)", "a3"), "plain"),
+        (Aggregation("sum", "sum(a0 + 1)", None, plain=False), "plain"),
+        (Aggregation("sum", "sum(a0)", "a0"), "62 bits"),
+    ],
+)
+def test_aggregates_that_cannot_be_followed(call, words):
+    both = Both(0, [(2, 2)])
+    both.literals()
+    members = Members(
+        both.column([2, 4]),
+        np.zeros(2, np.int64),
+        1,
+        pa.table({"a0": [1 << 62, 1], "a3": ["x", "y"]}),
+    )
+    with pytest.raises(Intractable, match=words):
+        both.circuit.outcomes(members, [call])
+
+
+def test_a_count_of_a_thousand_rows_is_poisson_binomial():
+    both = Both(0, [(1, 1)])
+    p = both.rng.dirichlet(np.ones(3), 1000)
+    circuit = Circuit(Both.predictions([p]), both.con)
+    ids = circuit.literals(0, np.arange(1000), np.zeros(1000, np.int64))
+    found = circuit.outcomes(Members(ids, np.zeros(1000, np.int64), 1, None), CALLS[:1])
+    expected = np.ones(1)
+    for q in p[:, 0]:
+        expected = np.convolve(expected, [1 - q, q])
+    numbers = np.asarray(found.table["v0"])
+    assert sorted(numbers) == list(range(1, 1001))
+    np.testing.assert_allclose(circuit.probability(found.ids), expected[numbers], atol=1e-15)
+    at_most = circuit.some(found.ids[numbers <= 340], np.zeros(340, np.int64), 1)
+    tail = circuit.probability(circuit.negation(at_most))
+    np.testing.assert_allclose(tail, expected[341:].sum() + expected[0], rtol=1e-10)
+
+
+def test_counts_of_too_many_rows_are_refused_at_once():
+    both = Both(0, [(1, 1)])
+    circuit = Circuit(Both.predictions([np.full((20_000, 2), 0.5)]), both.con)
+    rows = np.arange(20_000)
+    members = Members(circuit.literals(0, rows, rows * 0), rows * 0, 1, None)
+    with pytest.raises(Intractable, match="too many results"):
+        circuit.outcomes(members, CALLS[:1])
