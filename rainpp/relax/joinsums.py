@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from rainpp.relax.capture import Index, Relation, joined, matching_keys, same_rows
 from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
@@ -98,20 +98,34 @@ def join_frame(con: duckdb.DuckDBPyConnection, left: Relation, right: Relation) 
     """Match the segments of two sides on their join keys, as DuckDB compares them."""
     a, b = Segments.of(left), Segments.of(right)
     keys = matching_keys(con, left, right)
-    pairs = (
-        pd.DataFrame({"l": np.arange(len(a.key)), "kl": a.key})
-        .merge(pd.DataFrame({"kl": keys[0], "kr": keys[1]}), on="kl")
-        .merge(pd.DataFrame({"r": np.arange(len(b.key)), "kr": b.key}), on="kr")
-    )
-    i, j = pairs["l"].to_numpy(), pairs["r"].to_numpy()
+    i, j = _meeting(a.key, b.key, keys)
     order = np.lexsort([j, i, b.group[j], a.group[i]])
     i, j = i[order], j[order]
     if left.groups == [()] and right.groups == [()]:
         return JoinFrame(left, right, a, b, i, j, np.array([0, len(i)]), [(0, 0)])
-    met = np.stack([a.group[i], b.group[j]], axis=1)
-    groups, first = np.unique(met, axis=0, return_index=True)
-    named = [(int(g), int(h)) for g, h in groups]
+    first = np.flatnonzero(
+        np.r_[True, (np.diff(a.group[i]) != 0) | (np.diff(b.group[j]) != 0)][: len(i)]
+    )
+    named = list(zip(a.group[i[first]].tolist(), b.group[j[first]].tolist(), strict=True))
     return JoinFrame(left, right, a, b, i, j, np.r_[first, len(i)].astype(np.int64), named)
+
+
+def _meeting(left: Index, right: Index, keys: tuple[Index, Index]) -> tuple[Index, Index]:
+    """Places i, j with (left[i], right[j]) among the pairs of `keys`, sorted."""
+    sizes = [
+        1 + int(max(codes.max(initial=0), met.max(initial=0)))
+        for codes, met in ((left, keys[0]), (right, keys[1]))
+    ]
+    of_left = sparse.csr_array(
+        (np.ones(len(left)), left, np.arange(len(left) + 1)), shape=(len(left), sizes[0])
+    )
+    met = sparse.coo_array((np.ones(len(keys[0])), keys), shape=sizes).tocsr()
+    of_right = sparse.coo_array(
+        (np.ones(len(right)), (right, np.arange(len(right)))), shape=(sizes[1], len(right))
+    ).tocsr()
+    found = (of_left @ met @ of_right).tocoo()
+    order = np.lexsort([found.col, found.row])
+    return found.row[order].astype(np.int64), found.col[order].astype(np.int64)
 
 
 @dataclass(eq=False)
