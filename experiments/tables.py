@@ -47,6 +47,7 @@ def render() -> str:
         "adult": _adult,
         "sign": _sign,
         "latency": _latency,
+        "relaxation": _relaxation,
     }
     parts = [_INTRODUCTION]
     for name, section in sections.items():
@@ -166,6 +167,73 @@ def _latency(body: Run) -> str:
         for run in body["runs"]
     ]
     return f"{head}\n{_table(columns, rows)}\n"
+
+
+def _relaxation(body: Run) -> str:
+    kinds: dict[str, list[Run]] = {}
+    for run in body["runs"]:
+        kinds.setdefault(run["kind"], []).append(run)
+    (pairs,), (new,) = kinds.pop("pairwise"), kinds.pop("new query")
+    captured = kinds.pop("capture")
+    ratio = pairs["duckdb_value_ms"] / pairs["value_ms"]
+    in_numpy = pairs["numpy_value_and_gradient_ms"]
+    parts = [
+        "## Relaxing a query: value and gradient beside what DuckDB needs alone\n",
+        "Joins of two tables on equal predictions of 10 classes, and on what else is named.",
+        "*value* and *value + gradient* start from captured rows and probabilities; *first value*",
+        "also asks DuckDB for pairs where they are streamed; *plain* is the answer without",
+        "relaxation. Peak memory is that of a process that does nothing else.\n",
+        _joins([run for runs in kinds.values() for run in runs]),
+        f"\nThe class join of {pairs['rows']:,} by {pairs['rows']:,} rows: value "
+        f"{pairs['value_ms']:.2f} ms, with gradient {pairs['value_and_gradient_ms']:.2f} ms.",
+        f"Pair by pair: {pairs['duckdb_value_ms']:,.0f} ms for the value in DuckDB, {ratio:,.0f} "
+        f"times as long; {in_numpy:,.0f} ms for both in NumPy,",
+        f"{in_numpy / pairs['value_and_gradient_ms']:,.0f} times as long.",
+        _captured(captured, body["settings"]["scale"]),
+        f"\nA query never seen over {new['rows']:,} by {new['rows']:,} rows, from text to first "
+        f"gradient: median {new['median_ms']:.0f} ms,",
+        f"worst {new['worst_ms']:.0f} ms; DuckDB alone {new['duckdb_ms']:.1f} ms.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _joins(runs: list[Run]) -> str:
+    columns = [
+        "join", "rows", "value ms", "value + gradient ms", "first value ms", "plan ms",
+        "capture ms", "plain ms", "peak GB",
+    ]  # fmt: skip
+    keys = ["value_ms", "value_and_gradient_ms", "first_value_ms"]
+    rows = [
+        [
+            run["kind"],
+            f"{run['rows']:,}",
+            *(f"{run[key]:,.1f}" for key in keys),
+            *(f"{run[key]:,.0f}" for key in ("plan_ms", "capture_ms", "plain_ms")),
+            f"{run['memory_gb']:.2f}",
+        ]
+        for run in sorted(runs, key=lambda run: run["rows"])
+    ]
+    return _table(columns, rows)
+
+
+def _captured(runs: list[Run], scale: float) -> str:
+    ratios = [run["ratio"] for run in runs]
+    head = (
+        "\nFetching what the relaxation needs, against the same query in DuckDB alone, over\n"
+        f"tables like TPC-H's at scale {scale}: median {statistics.median(ratios):.2f}, worst "
+        f"{max(ratios):.2f}. *All* is both answers, all cells, a gradient.\n"
+    )
+    columns = ["query", "plain ms", "fetch ms", "ratio", "all ms"]
+    rows = [
+        [
+            run["query"],
+            *(f"{run[key]:.1f}" for key in ("plain_ms", "capture_ms")),
+            f"{run['ratio']:.2f}",
+            f"{run['total_ms']:.0f}",
+        ]
+        for run in runs
+    ]
+    return f"{head}\n{_table(columns, rows)}"
 
 
 def _seconds(runs: list[Run]) -> str:
