@@ -56,12 +56,18 @@ def judge(con: duckdb.DuckDBPyConnection, oracle: Oracle, data: Data, query: Gen
         return Verdict("crash", f"QueryError: {refusal}")
     except Exception as failure:  # noqa: BLE001  any other exception is a finding
         return Verdict("crash", f"{type(failure).__name__}: {failure}")
-    exact = found.method.startswith("exact")
-    if problem is None:
-        return Verdict("exact" if exact else "approximate", "", found.method)
-    if exact or problem.startswith("hard"):
-        return Verdict("wrong", problem, found.method)
-    return Verdict("approximate", problem, found.method)
+    if found.method.startswith("exact") or (problem or "").startswith("hard"):
+        return Verdict("wrong" if problem else "exact", problem or "", found.method)
+    return Verdict("approximate", problem or "", found.method, tuple(within_error(found, truth)))
+
+
+def within_error(answer: AnyAnswer, truth: Enumeration) -> Iterator[bool]:
+    """Of every approximated cell, whether its error bar covers the truth."""
+    for row, key in enumerate(_keys(answer, truth)):
+        for name in answer.columns:
+            value, correct = answer.cell(row, name)[1], truth.cell(key, name)
+            if not truth.repeats(key) and not math.isnan(value) and not math.isnan(correct):
+                yield abs(value - correct) <= answer.error(row, name) + TOLERANCE
 
 
 def differences(answer: AnyAnswer, truth: Enumeration) -> Iterator[str]:

@@ -46,7 +46,7 @@ def enumerated(seed: int, count: int) -> list[Outcome]:
     """`count` queries over one small random database against their possible worlds."""
     rng = random.Random(seed)
     data = random_data(rng)
-    return list(_judged(seed, data, _affordable(rng, data, count), judge))
+    return list(_judged(seed, data, affordable(rng, data, count), judge))
 
 
 def certain(seed: int, count: int) -> list[Outcome]:
@@ -57,7 +57,8 @@ def certain(seed: int, count: int) -> list[Outcome]:
     return list(_judged(seed, data, queries, same_as_duckdb))
 
 
-def _affordable(rng: random.Random, data: Data, count: int) -> Iterator[Generated]:
+def affordable(rng: random.Random, data: Data, count: int) -> Iterator[Generated]:
+    """`count` random queries of at most `MAX_WORLDS` worlds."""
     sizes = {slot: p.shape for slot, p in data.probabilities.items()}
     while count:
         query = random_query(rng)

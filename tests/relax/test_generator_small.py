@@ -9,23 +9,13 @@ import duckdb
 import pytest
 
 from tests.relax.corpus import judge
+from tests.relax.corpus_runs import affordable
 from tests.relax.corpus_schema import MODELS, random_data
 from tests.relax.enumeration import Oracle
-from tests.relax.generator import num_worlds, random_query
+from tests.relax.generator import random_query
 
 DATABASES = 15
 QUERIES = 10
-MAX_WORLDS = 250
-
-
-def queries(rng, data, count):
-    """Generated queries that enumeration can afford."""
-    sizes = {slot: p.shape for slot, p in data.probabilities.items()}
-    while count:
-        query = random_query(rng)
-        if num_worlds(query.sql, sizes) <= MAX_WORLDS:
-            count -= 1
-            yield query
 
 
 @pytest.mark.parametrize("seed", range(DATABASES))
@@ -34,7 +24,7 @@ def test_generated_queries_equal_their_possible_worlds(seed):
     data = random_data(rng)
     with data.open() as con:
         oracle = Oracle(con, MODELS)
-        for query in queries(rng, data, QUERIES):
+        for query in affordable(rng, data, QUERIES):
             try:
                 verdict = judge(con, oracle, data, query)
             except duckdb.Error:
