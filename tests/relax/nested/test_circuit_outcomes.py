@@ -156,3 +156,19 @@ def test_counts_of_too_many_rows_are_refused_at_once():
     members = Members(circuit.literals(0, rows, rows * 0), rows * 0, 1, None)
     with pytest.raises(Intractable, match="too many results"):
         circuit.outcomes(members, CALLS[:1])
+
+
+def test_members_with_entangled_formulas_are_compiled_below_their_count():
+    both = Both(0, [(6, 2)])
+    both.literals()
+    row = [2 + 2 * i for i in range(6)]
+    # Of rows a, b, c at least two; the members share no prediction with one another.
+    for a, b, c in (row[:3], row[3:]):
+        ids = both.circuit.every([both.column([a, b, a]), both.column([b, c, c])])
+        pairs = [both.truth[x] & both.truth[y] for x, y in ((a, b), (b, c), (a, c))]
+        both.add(both.circuit.some(ids, np.zeros(3, np.int64), 1), [np.logical_or.reduce(pairs)])
+    first = len(both.ids) - 2
+    check_outcomes(both, [first, first + 1], CALLS[:1])
+    # Alone: asked for with their members, the members would be compiled for their own sake.
+    found = both.circuit.probability(np.array(both.ids[first + 2 :]))
+    np.testing.assert_allclose(found, both.expected()[first + 2 :], atol=1e-12)
