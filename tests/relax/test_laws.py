@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from rainpp.relax import capture
 from rainpp.relax.plan import make_plan
-from tests.relax.worlds import CLASSES, database, evaluated, frame, one_hot, random_probabilities
+from tests.relax.worlds import (
+    CLASSES,
+    database,
+    evaluated,
+    flat,
+    frame,
+    one_hot,
+    random_probabilities,
+)
 
 ROW = st.tuples(
     st.sampled_from(["a", "b", None]),
@@ -162,9 +170,9 @@ def test_factorised_equals_row_pairs():
     with database(t=fill.format(60), u=fill.format(50)) as con:
         for other in ("u", "t"):
             sql = f"SELECT {items} FROM t x, {other} y WHERE {where}"
-            fast = evaluated(con, f"{sql} GROUP BY 1 ORDER BY 1", p)
+            fast = flat(con, f"{sql} GROUP BY 1 ORDER BY 1", p)
             # A condition over columns of both sides cannot be cut, so DuckDB joins the rows.
-            slow = evaluated(con, f"{sql} AND x.id + y.id >= 0 GROUP BY 1 ORDER BY 1", p)
+            slow = flat(con, f"{sql} AND x.id + y.id >= 0 GROUP BY 1 ORDER BY 1", p)
             assert ("factorised" in fast.method, "rows" in slow.method) == (True, True)
             for row in range(3):
                 for column in ("n", "s"):
@@ -206,7 +214,7 @@ def test_the_order_in_which_duckdb_returns_rows_does_not_matter(con, monkeypatch
         "SELECT x.k AS k, sum(x.price / 3.0) AS n FROM t x JOIN u y ON x.id <> y.id + 9 "
         "WHERE predict(x) > 0 GROUP BY 1 ORDER BY 1"
     )
-    answers = [evaluated(con, sql, P) for _ in range(10)]
+    answers = [flat(con, sql, P) for _ in range(10)]
     assert len({answer.relaxed["n"].to_numpy().tobytes() for answer in answers}) == 1
     for relation in answers[0]._sums.relations:
         places = np.stack([relation.group, relation.key, *relation.rids.values()], axis=1)

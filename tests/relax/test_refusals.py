@@ -10,7 +10,7 @@ from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.answer import evaluate
 from rainpp.relax.plan import Slot, make_plan
 from rainpp.types import PredictionTable
-from tests.relax.worlds import database, evaluated, predictions, random_probabilities
+from tests.relax.worlds import database, evaluated, flat, predictions, random_probabilities
 
 FUNCTIONS = {"predict": (0, 1, 2), "income": ("<=50K", ">50K")}
 P = {"t": random_probabilities(0, 6), "u": random_probabilities(1, 6)}
@@ -45,7 +45,7 @@ UNSUPPORTED = [
     ("SELECT DISTINCT count(*) FROM t WHERE predict(x) = 1", "DISTINCT", "GROUP BY"),
     ("SELECT count(*) FROM t WHERE predict(x) = 1 limit 3", "`limit 3`", "LIMIT"),
     ("SELECT count(*) OVER () FROM t WHERE predict(x) = 1", "count(*) OVER ()", "window"),
-    ("SELECT count(*) FROM t WHERE predict(x)=1 UNION ALL SELECT 1", "UNION ALL", "set operations"),
+    ("SELECT count(*) FROM t WHERE predict(x)=1 UNION ALL SELECT 1", "UNION ALL", "one SELECT"),
     ("SELECT count(*) FROM t LEFT JOIN u ON predict(t) = predict(u)", "LEFT JOIN u", "inner joins"),
     ("SELECT count(*) FROM t NATURAL JOIN u WHERE predict(t) = 1", "NATURAL JOIN u", "inner joins"),
     (
@@ -177,22 +177,22 @@ def test_mixed_classes_are_refused(con):
 def test_an_average_whose_rows_share_predictions(con):
     sql = "SELECT avg(b.price) AS a FROM t a JOIN u b ON a.g = b.g WHERE predict(a) = 1"
     with pytest.raises(UnsupportedQueryError, match=r"mode=.rain"):
-        evaluated(con, sql, P)
-    assert evaluated(con, sql, P, mode="rain").cell(0, "a")[1] > 0
+        flat(con, sql, P)
+    assert flat(con, sql, P, mode="rain").cell(0, "a")[1] > 0
 
 
 def test_too_many_class_combinations(con):
     functions = {"predict": tuple(range(70))}
     sql = "SELECT count(*) FROM t a, t b WHERE predict(a) + predict(b) = a.g"
     with pytest.raises(UnsupportedQueryError, match="70 x 70"):
-        evaluated(con, sql, {"t": np.full((6, 70), 1 / 70)}, classes=functions)
+        flat(con, sql, {"t": np.full((6, 70), 1 / 70)}, classes=functions)
 
 
 def test_too_many_joined_rows(con, monkeypatch):
     monkeypatch.setattr("rainpp.relax.capture.MAX_ROWS", 10)
     sql = "SELECT count(*) FROM t a, u b WHERE predict(a) = 1 AND a.price + b.price > 0"
     with pytest.raises(UnsupportedQueryError, match="10 joined rows"):
-        evaluated(con, sql, P)
+        flat(con, sql, P)
 
 
 def test_predictions_must_fit(con):

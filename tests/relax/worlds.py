@@ -14,9 +14,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from rainpp.relax.answer import evaluate as evaluate_flat
 from rainpp.relax.ask import AnyAnswer
 from rainpp.relax.ask import answer as evaluate
 from rainpp.relax.ask import prepare as make_plan
+from rainpp.relax.plan import make_plan as plan_flat
 from rainpp.types import PredictionTable
 
 CLASSES = (0, 1, 2)
@@ -45,6 +47,13 @@ def evaluated(
     functions = classes if isinstance(classes, dict) else {"predict": tuple(classes)}
     plan = make_plan(sql, con, functions)
     return evaluate(plan, con, predictions(con, plan, probabilities, functions), mode=mode)
+
+
+def flat(con, sql, probabilities, *, mode="exact", classes=CLASSES):
+    """The same by the factorised evaluator of one flat block, which must understand the query."""
+    functions = classes if isinstance(classes, dict) else {"predict": classes}
+    plan = plan_flat(sql, con, functions)
+    return evaluate_flat(plan, con, predictions(con, plan, probabilities, functions), mode=mode)
 
 
 def with_column(con, table, predictions, *, column="pred"):

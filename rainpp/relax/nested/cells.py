@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.nested.algebra import Algebra, Array, Index
 from rainpp.relax.nested.moments import Moment
 from rainpp.relax.rowsums import Gradient
@@ -152,10 +153,24 @@ Cells = Form | MomentCells | StackedCells
 
 
 def numbers(column: pa.ChunkedArray) -> Array:
-    """A numeric column as doubles; NULL is NaN."""
+    """A numeric column as doubles; NULL is NaN.
+
+    Raises
+    ------
+    UnsupportedQueryError : it holds an infinity or a NaN.
+    """
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
+    found = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
+    valid = np.asarray(column.is_valid().to_numpy(), bool)
+    if not np.isfinite(found[valid]).all():
+        raise UnsupportedQueryError(
+            "the query",
+            why="an aggregated value is infinite or NaN on some rows, so its expectation is not a "
+            "number",
+            instead="Filter those rows out first",
+        )
+    return found
 
 
 def is_numeric(kind: pa.DataType) -> bool:
