@@ -106,9 +106,10 @@ class Fold:
         out[starts[lengths == 1]] = ALWAYS
         fresh = np.repeat(mixture & (lengths > 1), lengths)
         if fresh.any():
-            out[fresh] = self.gates.derive(states.events[fresh], states.owner[fresh])
-            behind = np.isin(members.segment, states.owner[fresh])
-            self.supports.note(members.ids[behind], members.segment[behind])
+            out[fresh], new = self.gates.derive(states.events[fresh], states.owner[fresh])
+            if new.any():
+                behind = np.isin(members.segment, states.owner[fresh][new])
+                self.supports.note(members.ids[behind], members.segment[behind])
         return out
 
 

@@ -54,7 +54,7 @@ class Gates:
         self.start, self.arity, self.level = Column(np.int64), Column(np.int64), Column(np.int64)
         self.left, self.right = Column(np.int64), Column(np.int64)
         self.derived_node, self.derived_classes = Column(np.int64), Column(np.int64)
-        self._known = HashIndex()
+        self._known, self._derived = HashIndex(), HashIndex()
 
     def __len__(self) -> int:
         return self.first_gate + len(self.is_sum)
@@ -230,21 +230,35 @@ class Gates:
         self.left.extend(left)
         self.right.extend(right)
 
-    def derive(self, events: Index, owner: Index) -> Index:
-        """Make variables whose classes are the events of ascending owners; events of the classes.
+    def derive(self, events: Index, owner: Index) -> tuple[Index, Flags]:
+        """Events of the classes of variables, which are the events of ascending owners.
 
-        The events of one owner must exclude one another and together be certain.
+        The events of one owner must exclude one another and together be certain. The same events
+        make the same variable; the flags say of every event whether its variable is new.
         """
         starts = run_starts(owner)
         sizes = run_lengths(starts, len(owner))
-        nodes = len(self) + np.arange(len(events))
-        variables = self.num_variables + np.repeat(np.arange(len(starts)), sizes)
-        self.derived_node.extend(nodes[starts])
-        self.derived_classes.extend(sizes)
-        ones = np.ones(len(events), np.int64)
-        numbers = np.arange(len(events)) - np.repeat(starts, sizes)
-        self.append(events, ones * ALWAYS, ones, variables, numbers, summed=True)
-        return 2 * nodes
+        group = np.repeat(np.arange(len(starts)), sizes)
+        numbers = np.arange(len(events)) - starts[group]
+        keys = mixed(mixed(events) * np.uint64(3) + mixed(numbers))
+        hashes = mixed(hashed_sums(keys, group, len(starts)))
+        unique, at, which = numbered(hashes)
+        known = self._derived.find(unique)
+        unknown = known < 0
+        new = np.zeros(len(starts), bool)
+        new[at[unknown]] = True
+        lengths = sizes[new]
+        made = np.zeros(len(starts), np.int64)
+        made[new] = len(self) + np.cumsum(lengths) - lengths
+        nodes = np.where(unknown, made[at], known)
+        self._derived.add(unique[unknown], nodes[unknown])
+        first, fresh = nodes[which], new[group]
+        variables = self.num_variables + np.repeat(np.arange(len(lengths)), lengths)
+        self.derived_node.extend(made[new])
+        self.derived_classes.extend(lengths)
+        ones = np.ones(int(fresh.sum()), np.int64)
+        self.append(events[fresh], ones * ALWAYS, ones, variables, numbers[fresh], summed=True)
+        return 2 * (first[group] + numbers), fresh
 
 
 def _complemented(owner: Index, classes: Index, sizes: Index, flip: Flags) -> tuple[Index, Index]:

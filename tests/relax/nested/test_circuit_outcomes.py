@@ -172,3 +172,15 @@ def test_members_with_entangled_formulas_are_compiled_below_their_count():
     # Alone: asked for with their members, the members would be compiled for their own sake.
     found = both.circuit.probability(np.array(both.ids[first + 2 :]))
     np.testing.assert_allclose(found, both.expected()[first + 2 :], atol=1e-12)
+
+
+def test_the_same_aggregate_twice_is_one_variable():
+    both = Both(2, [(4, 3)])
+    both.literals()
+    chosen = [2, 3, 5, 6, 8, 9, 11, 12, 2, 3, 5, 6]
+    members = Members(both.column(chosen), np.repeat([0, 1, 2], 4), 3, table(both.rng, 12))
+    first, again = (both.circuit.outcomes(members, CALLS[:1]) for _ in range(2))
+    assert first.ids.tolist() == again.ids.tolist()
+    per_segment = [first.ids[first.segment == s].tolist() for s in range(3)]
+    assert per_segment[0] == per_segment[2] != per_segment[1]
+    assert both.circuit.every([first.ids, again.ids]).tolist() == first.ids.tolist()
