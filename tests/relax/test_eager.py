@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rainpp.relax import ask
 from rainpp.relax import plan as planning
 from tests.relax.worlds import database, evaluated, random_probabilities
 
@@ -24,6 +25,12 @@ def con():
     tables = {name: FILL.format(s=s, n=n) for s, (name, n) in enumerate(SIZES.items())}
     with database(**tables) as con:
         yield con
+
+
+@pytest.fixture(autouse=True)
+def factorised(monkeypatch):
+    """Groups are left to the factorised evaluator, however few rows they have."""
+    monkeypatch.setattr(ask, "MAX_PAIRS", 0)
 
 
 QUERIES = [

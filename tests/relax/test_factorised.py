@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rainpp.relax import ask, stream
 from rainpp.relax import plan as planning
-from rainpp.relax import stream
 from rainpp.relax.plan import make_plan
 from tests.relax.worlds import (
     CLASSES,
@@ -38,6 +38,12 @@ P = {
     name: random_probabilities(seed, n)
     for seed, (name, n) in enumerate([("a", 3), ("b", 3), ("c", 2)])
 }
+
+
+@pytest.fixture(autouse=True)
+def factorised(monkeypatch):
+    """Groups are left to the factorised evaluator, however few rows they have."""
+    monkeypatch.setattr(ask, "MAX_PAIRS", 0)
 
 
 @pytest.fixture
