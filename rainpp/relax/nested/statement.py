@@ -143,7 +143,8 @@ def make_statement(
 
 def _semi_joins(tree: exp.Expr) -> None:
     """SEMI and ANTI joins as EXISTS, which is what they mean."""
-    for select in list(tree.find_all(exp.Select)):
+    # Inner blocks first: an outer one copies them.
+    for select in reversed(list(tree.find_all(exp.Select))):
         kept: list[exp.Join] = []
         for join in cast("list[exp.Join]", select.args.get("joins") or []):
             kind = (join.kind or join.side or "").upper()
