@@ -86,11 +86,13 @@ class Context:
         return render(node, self.dialect)
 
     def shown(self, node: exp.Expr) -> str:
-        """SQL of a lowered expression with predictions as the user wrote them."""
+        """SQL of a lowered expression as the user would write it."""
         text = self.sql(node)
         for slot, call in self.calls.items():
             text = _named(text, slot, call)
-        return text
+        for base in self.bases.values():
+            text = text.replace(f'"{base.name}"', base.entry.shown)
+        return _plain(text)
 
     def fetch(self, sql: str) -> pa.Table:
         """All rows of `sql`.
@@ -156,7 +158,14 @@ class Context:
 
 
 def _named(text: str, slot: int, call: str) -> str:
-    return re.sub(rf'("\w+"\.)?"__prediction_{slot}"', lambda _: call, text)
+    found = rf'("\w+"\.)?"(\w+\.)?__prediction_{slot}"'
+    return re.sub(found, lambda _: call, text)
+
+
+def _plain(text: str) -> str:
+    """Without the names of outer rows, and without quotes that SQL does not need."""
+    text = re.sub(r'"outer_\w+"\."(\w+)\.(\w+)"', r"\1.\2", text)
+    return re.sub(r'"([a-z_][a-z0-9_]*)"', r"\1", text)
 
 
 def place_rows(table: PredictionTable, rids: Index) -> Index:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from sqlglot import exp
@@ -17,10 +17,18 @@ ColumnName = tuple[str, str]
 
 def unique_aliases(tree: exp.Expr) -> None:
     """Rename every source so that no two in the whole query share an alias."""
-    _rename(tree, {}, itertools.count())
+    _rename(tree, {}, set())
 
 
-def _rename(node: exp.Expr, known: Mapping[str, str], fresh: Iterator[int]) -> None:
+def _unused(alias: str, used: set[str]) -> str:
+    name, numbers = alias, itertools.count(2)
+    while name in used:
+        name = f"{alias}_{next(numbers)}"
+    used.add(name)
+    return name
+
+
+def _rename(node: exp.Expr, known: Mapping[str, str], fresh: set[str]) -> None:
     if isinstance(node, exp.Select):
         _rename_select(node, known, fresh)
         return
@@ -30,12 +38,12 @@ def _rename(node: exp.Expr, known: Mapping[str, str], fresh: Iterator[int]) -> N
         _rename(child, known, fresh)
 
 
-def _rename_select(node: exp.Select, known: Mapping[str, str], fresh: Iterator[int]) -> None:
+def _rename_select(node: exp.Select, known: Mapping[str, str], fresh: set[str]) -> None:
     inside = dict(known)
     for source in sources_of(node):
         if isinstance(source, exp.Subquery):
             _rename(source.this, known, fresh)
-        name = f"s{next(fresh)}"
+        name = _unused(source.alias_or_name, fresh)
         inside[source.alias_or_name] = name
         alias = source.args.get("alias")
         if alias is None:
@@ -255,11 +263,16 @@ def unwrapped(node: exp.Expr) -> exp.Expr:
 
 def _passed_on(node: exp.Select) -> exp.Select | None:
     sources = sources_of(node)
-    allowed = {"expressions", "from_", "with_", "order"}
+    allowed = {"expressions", "from_", "with_", "order", "where"}
     if len(sources) != 1 or any(value for key, value in node.args.items() if key not in allowed):
         return None
-    inner, outer_with = _definition(node, sources[0])
-    if inner is None or not is_grouped(inner) or grouping_sets(inner) is not None:
+    found, outer_with = _definition(node, sources[0])
+    inner = unwrapped(found) if found is not None else None
+    if (
+        not isinstance(inner, exp.Select)
+        or not is_grouped(inner)
+        or grouping_sets(inner) is not None
+    ):
         return None
     if any(inner.args.get(key) for key in ("limit", "offset", "distinct", "qualify", "with_")):
         return None
@@ -269,10 +282,24 @@ def _passed_on(node: exp.Select) -> exp.Select | None:
     shown = {item.alias_or_name: item.unalias() for item in items_of(inner)}
     alias = sources[0].alias_or_name
     out = inner.copy()
+    where = node.args.get("where")
+    if where is not None:
+        keys = {name for name, item in shown.items() if not aggregates_in(item)}
+        if not inner.args.get("group") or not _only_over(where.this, alias, keys):
+            return None
+        out.where(_moved_in(where.this, alias, shown).unalias(), copy=False)
     out.set("expressions", [_moved_in(item, alias, shown) for item in items])
     out.set("order", None)
     out.set("with_", outer_with)
     return out
+
+
+def _only_over(condition: exp.Expr, alias: str, keys: set[str]) -> bool:
+    """Whether a condition reads nothing but group keys, so that it may come before grouping."""
+    columns = list(condition.find_all(exp.Column))
+    return condition.find(exp.Query) is None and all(
+        column.table == alias and column.name in keys for column in columns
+    )
 
 
 def _moved_in(item: exp.Expr, alias: str, shown: Mapping[str, exp.Expr]) -> exp.Expr:
