@@ -162,7 +162,7 @@ class Body:
         if not wanted:
             shown = pa.table({"one": pa.array(np.ones(n, np.int64))})
         cells = frozenset(f"{t}.{name}" for t, name in wanted if self._varies((t, name), sources))
-        detail = ", ".join(s.base.entry.shown if s.base else s.alias for s in sources)
+        detail = ", ".join(map(_described, sources))
         if conditions:
             detail += f" where {' and '.join(context.shown(c) for c in conditions)}"
         context.note("rows", detail, n)
@@ -254,6 +254,12 @@ class Body:
         return self._context.relation(
             pa.table(columns), ids, combined_owner(owners, len(ids)), cells
         )
+
+
+def _described(source: Source) -> str:
+    if source.base is not None:
+        return source.base.entry.shown
+    return "outer rows" if source.alias.startswith("outer_") else source.alias
 
 
 def _column(name: ColumnName) -> exp.Expr:

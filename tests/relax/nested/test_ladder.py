@@ -101,7 +101,7 @@ def test_circuits_and_worlds_agree_with_their_slopes(con, sql, monkeypatch):
 
 
 def _without_circuits(monkeypatch):
-    def refuse(*args, **kwargs):
+    def refuse(*_, **__):
         raise Intractable("switched off")
 
     monkeypatch.setattr(nested, "Circuit", refuse)
@@ -155,7 +155,7 @@ def test_explain_names_operators_and_rows(con):
     lines = {evaluated(con, sql, P).explain() for _ in range(3)}
     (text,) = lines
     assert text.startswith("exact (circuit)")
-    assert "rows outer, u" in text.replace("outer_k0_3", "outer")
+    assert "rows outer rows, u" in text
     assert "predict(u.b)" in text
     assert "__prediction" not in text
 
@@ -167,7 +167,7 @@ def test_a_wrapper_changes_nothing(con):
         f"SELECT * FROM ({plain}) q ORDER BY k",
         f"WITH c AS ({plain}) SELECT k, n, m FROM c ORDER BY k",
         f"SELECT k, n, m FROM (SELECT * FROM ({plain}) q) r ORDER BY k",
-        f"SELECT k, n, m FROM (SELECT * FROM ({plain}) q WHERE k <> 7) r WHERE k + 1 > 0 ORDER BY k",
+        f"SELECT k, n, m FROM (SELECT * FROM ({plain}) q WHERE k <> 7) r WHERE k > -1 ORDER BY k",
     ):
         outer = evaluated(con, sql, P).relaxed
         np.testing.assert_allclose(inner.to_numpy(float), outer.to_numpy(float), rtol=1e-9)
