@@ -37,7 +37,9 @@ def moment_cells(found: Grouped, item: exp.Expr) -> MomentCells | None:
     except Intractable:
         return None
     sure = _hard(members, call, algebra.hard(members.ids))
-    return MomentCells(members.count, wanted.scale, moment, sure)
+    # A segment none of whose values can be anything but NULL has no expectation.
+    possible = _hard(members, call, np.ones(len(members.ids), bool))
+    return MomentCells(members.count, wanted.scale, moment, sure, np.isnan(possible))
 
 
 def _single(found: Grouped, node: exp.Expr) -> _Single | None:

@@ -81,17 +81,21 @@ class Form:
 
 @dataclass(eq=False)
 class MomentCells:
-    """scale · E[average, least or greatest value | there is one]; `sure` are the hard values."""
+    """scale · E[average, least or greatest value | there is one].
+
+    `sure` are the hard values, `never` the cells that are NULL in every world.
+    """
 
     count: int
     scale: float
     moment: Moment
     sure: Array
+    never: NDArray[np.bool_]
 
     @functools.cached_property
     def relaxed(self) -> Array:
         """(count,) expectations."""
-        return self.scale * self.moment.value
+        return np.where(self.never, np.nan, self.scale * self.moment.value)
 
     @property
     def hard(self) -> Array:

@@ -23,6 +23,8 @@ from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import resolved
 
 MAX_BRANCHES = 4096
+# Predictions behind all formulas that are expanded, added up.
+MAX_WORK = 800_000
 
 
 class Compiler:
@@ -69,7 +71,7 @@ class Compiler:
             if not len(nodes):
                 break
             ahead, origin = self._step(nodes, origin, walk)
-            if len(self._gates.left) > limit:
+            if len(self._gates.left) > limit or walk.work > MAX_WORK:
                 raise Intractable("predictions occur together in too many ways")
         # Only now: an exception must not leave products behind that look checked.
         self._checked.all[walk.seen.all.nonzero()[0]] = True
@@ -94,6 +96,8 @@ class Compiler:
         ahead = [left, right]
         origins = [origin[~entangled][owner]] * 2
         if entangled.any():
+            sets = self._supports.of(nodes[entangled])
+            walk.work += int(self._supports.sizes(sets).sum())
             moved = self._compiled(nodes[entangled], origin[entangled], walk)
             self._grow()
             self._moved.all[nodes[entangled] - self._gates.first_gate] = moved
@@ -162,9 +166,10 @@ class _Walk:
 
     branches: Index
     seen: Column
+    work: int
 
     def __init__(self, branches: Index) -> None:
-        self.branches, self.seen = branches, Column(np.bool_)
+        self.branches, self.seen, self.work = branches, Column(np.bool_), 0
 
     def grow(self, size: int) -> None:
         """Cover new gates."""
