@@ -146,8 +146,17 @@ def _semi_joins(tree: exp.Expr) -> None:
     # Inner blocks first: an outer one copies them.
     for select in reversed(list(tree.find_all(exp.Select))):
         kept: list[exp.Join] = []
-        for join in cast("list[exp.Join]", select.args.get("joins") or []):
+        joins = cast("list[exp.Join]", select.args.get("joins") or [])
+        sides = [(join.side or "").upper() for join in joins]
+        for number, join in enumerate(joins):
             kind = (join.kind or join.side or "").upper()
+            if kind in ("SEMI", "ANTI") and {"RIGHT", "FULL"} & set(sides[number + 1 :]):
+                # WHERE would also filter the rows such a join pads.
+                raise UnsupportedQueryError(
+                    join.sql(dialect="duckdb"),
+                    why=f"a {kind} JOIN before a RIGHT or FULL JOIN has no relaxation",
+                    instead="Put it into a subquery of its own",
+                )
             if kind not in ("SEMI", "ANTI") or join.args.get("using"):
                 kept.append(join)
                 continue
