@@ -18,6 +18,7 @@ from rainpp.combination import rank_together
 from rainpp.connection import check_open, exclusive
 from rainpp.errors import (
     ArtifactError,
+    ComplaintError,
     DataError,
     ModelError,
     QueryError,
@@ -142,35 +143,37 @@ class Database:
     ) -> None:
         """Let SQL call a model by `name`; it is run by JAX once per row, never by DuckDB.
 
+        ``name_proba(x)[class]`` is then the probability of a class: between the brackets stands the
+        class itself as SQL sees it, `name_proba(x)['cat']` or, with classes 0 .. R-1, ``[0]`` for
+        the first. A regression ("squared_error", one output) has no classes: ``name(x)`` is its
+        value. Both are numbers, not predictions: SUM and AVG of them are exact; a comparison with a
+        constant is approximate, and `Result.method` says how.
+
         Parameters
         ----------
         index : its index; without one queries and gradients work, rankings do not.
         encode : (one NumPy array per SQL argument) -> model inputs, row by row. By default an
             array column is passed as it is, and scalar columns side by side.
-        classes : the SQL value of each output column; with an index, 0 .. R-1 by default.
+        classes : the SQL value of each output column; with an index, 0 .. R-1 by default. None for
+            a regression.
         data : (inputs, labels) of the training set, when the index was loaded from disk and
             `refine` or `verify` is wanted.
 
         Raises
         ------
         ArtifactError : not an index, or one built for other weights or other data.
-        ModelError : no model, a regression model, or a name SQL cannot call a function by.
+        ModelError : no model, a regression of several numbers, or a name SQL cannot call a function
+            by.
         ShapeError, DataError : `classes` or `data` do not fit the model.
         """
         self._check_name(name)
         _check_kinds(model, index, encode)
-        if model.task == "regression":
-            raise ModelError(
-                f"`{name}` is a regression model (squared_error); this version relaxes queries "
-                "over class predictions only. index.rank(vector) works for any model."
-            )
         if index is not None:
             index.check_model(model)
             index = index if data is None else _attach(index, model, data)
         elif data is not None:
             raise ModelError("`data` is given without `index`; run rainpp.precompute first.")
-        listed = read_classes(classes)
-        values = check_classes(listed, _num_classes(model, index, listed))
+        values = _class_values(name, model, index, classes)
         self._models[name.lower()] = RegisteredModel(name, values, model, index, encode)
         self._forget(name)
 
@@ -352,6 +355,11 @@ class Database:
         QueryError : no such model, table or column.
         """
         registered, wanted = self._find(name), read_wanted(should)
+        if registered.is_regression:
+            raise ComplaintError(
+                f"`{name}` is a regression and predicts no classes; complain about a query with "
+                f"AVG({registered.name}(...)) over the row."
+            )
         point = read_point(registered, rowid, label)
         with exclusive(self.connection):
             entry = resolve_table(self.connection, table)
@@ -521,6 +529,24 @@ def _attach(index: Index, model: Model, data: tuple[PyTree, Any]) -> Index:
     inputs, labels = data
     training = TrainingSet.checked(model, inputs, labels, ids=index.arrays["train_ids"])
     return index.with_training(training)
+
+
+def _class_values(
+    name: str, model: Model, index: Index | None, classes: Sequence[ClassValue] | None
+) -> tuple[ClassValue, ...]:
+    """SQL values of a model's classes; none for a regression, whose value is a number."""
+    listed = read_classes(classes)
+    if model.task != "regression":
+        return check_classes(listed, _num_classes(model, index, listed))
+    if listed is not None:
+        raise ModelError(f"`{name}` is a regression: it has no classes; leave `classes` out.")
+    width = 1 if index is None else int(index.manifest["num_classes"])
+    if width != 1:
+        raise ModelError(
+            f"`{name}` predicts {width} numbers per row; a function in SQL returns one, so "
+            "register a model with one output."
+        )
+    return ()
 
 
 def _num_classes(model: Model, index: Index | None, classes: Sequence[Any] | None) -> int:

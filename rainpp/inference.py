@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -32,13 +33,30 @@ Encode = Callable[..., PyTree]
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model under the name SQL calls it by; bare probabilities have no `model` or `index`."""
+    """A model under the name SQL calls it by; bare probabilities have no `model` or `index`.
+
+    A regression has no classes.
+    """
 
     name: str
     classes: tuple[ClassValue, ...]
     model: Model | None = None
     index: Index | None = None
     encode: Encode | None = None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether its predictions are numbers."""
+        return self.model is not None and self.model.task == "regression"
+
+    @cached_property
+    def spread(self) -> float | None:
+        """Standard deviation of a regression's training residuals; None where unknown."""
+        training = None if self.index is None else self.index.training
+        if self.model is None or training is None or not self.is_regression:
+            return None
+        errors = np.asarray(self.model.probabilities(training.inputs)) - training.labels
+        return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,19 +244,32 @@ def predict_table(
     content = table_content(con, entry, arguments)
     rowids, columns = _read_columns(con, entry, arguments)
     if rowids.size == 0:
-        inputs, probabilities = None, np.zeros((0, len(registered.classes)))
+        inputs, probabilities = None, np.zeros((0, len(registered.classes) or 1))
     else:
         inputs = _encode(registered, columns, rowids.size, entry.shown)
         probabilities = registered.model.probabilities(inputs)
     _check_width(registered, probabilities)
     predictions = PredictionTable(
-        registered.name, entry.shown, arguments, rowids, probabilities, registered.classes
+        registered.name,
+        entry.shown,
+        arguments,
+        rowids,
+        probabilities,
+        registered.classes,
+        registered.spread,
     )
     return InferenceTable(predictions, content, inputs)
 
 
 def _check_width(registered: RegisteredModel, probabilities: np.ndarray) -> None:
-    """Refuse probabilities (V, R) whose R is not the number of classes."""
+    """Refuse probabilities (V, R) whose R is not the number of classes, 1 for a regression."""
+    if registered.is_regression:
+        if probabilities.shape[1] != 1:
+            raise ModelError(
+                f"`{registered.name}` predicts {probabilities.shape[1]} numbers per row; a "
+                "function in SQL returns one."
+            )
+        return
     if probabilities.shape[1] != len(registered.classes):
         raise ModelError(
             f"`{registered.name}` returns {probabilities.shape[1]} classes per row but "

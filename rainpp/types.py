@@ -39,7 +39,8 @@ class PredictionTable:
     `rowids` are DuckDB's, ascending, so row i of `probabilities` belongs to `rowids[i]`; they have
     gaps after a DELETE. `classes[j]` is the SQL value a prediction takes when class j wins.
     `arguments` are the columns the model reads, or None when the caller gave only probabilities
-    and any arguments mean the same prediction.
+    and any arguments mean the same prediction. A regression has no classes: R is 1 and
+    `probabilities` are its values; `spread` is the standard deviation of its training residuals.
     """
 
     model: str
@@ -48,3 +49,4 @@ class PredictionTable:
     rowids: NDArray[np.int64]
     probabilities: FloatArray  # (V, R)
     classes: tuple[ClassValue, ...]
+    spread: float | None = None

@@ -21,7 +21,7 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.dialect import render
-from rainpp.relax.query import Atom, Query, Scalar, hole_name
+from rainpp.relax.query import Atom, Query, Scalar, hole_name, is_amount
 
 
 class Reading(Enum):
@@ -99,8 +99,17 @@ class EventBuilder:
 
     def present(self, scalar: Scalar) -> Leaf:
         """The event that `scalar` is not NULL."""
-        node = exp.Not(this=exp.Is(this=exp.Paren(this=scalar.node.copy()), expression=exp.Null()))
+        inner = exp.Paren(this=scalar.node.copy())
+        self._settle_amounts(inner)
+        node = exp.Not(this=exp.Is(this=inner, expression=exp.Null()))
         return self._leaf(node, Reading.TRUE)
+
+    def _settle_amounts(self, node: exp.Expr) -> None:
+        """No number is NULL: one will do for all."""
+        amounts = {hole_name(h) for h, _ in self.query.calls if is_amount(self.query.slots[h[0]])}
+        for column in list(node.find_all(exp.Column)) if amounts else []:
+            if not column.table and column.name in amounts:
+                column.replace(exp.cast(exp.Literal.number(0), "DOUBLE"))
 
     def number(self, scalar: Scalar) -> Leaf:
         """`scalar` as a number per class, NULL read as zero."""

@@ -21,6 +21,7 @@ from rainpp.relax.masks import sql_type
 from rainpp.relax.numbered import HIDDEN
 from rainpp.relax.query import Query, hole_name
 from rainpp.relax.scope import Scope
+from rainpp.relax.smooth import NumberTable
 from rainpp.types import PredictionTable
 
 _KEY = "__rainpp_key_"
@@ -99,12 +100,15 @@ class HardQuery:
 
 
 def predicted(table: PredictionTable) -> pa.Table:
-    """Row ids and the winning class of each row; ties go to the first class."""
+    """Row ids and the winning class of each row; ties go to the first class. A number is itself."""
+    rids = pa.array(np.asarray(table.rowids, np.int64))
+    if isinstance(table, NumberTable):
+        return pa.table({"rid": rids, "prediction": table.values})
     winners = np.argmax(table.probabilities, axis=1) if len(table.rowids) else np.zeros(0, int)
     kinds = {"BOOLEAN": pa.bool_(), "VARCHAR": pa.string(), "BIGINT": pa.int64()}
     kind = kinds.get(sql_type(table.classes), pa.float64())
     values = pa.array(list(table.classes), kind).take(pa.array(winners))
-    return pa.table({"rid": pa.array(np.asarray(table.rowids, np.int64)), "prediction": values})
+    return pa.table({"rid": rids, "prediction": values})
 
 
 def answer_frame(con: duckdb.DuckDBPyConnection, answer: pa.Table) -> pd.DataFrame:

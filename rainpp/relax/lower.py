@@ -42,7 +42,6 @@ def lower(
     dialect = dialect_for(functions)
     tree = parse_select(sql, dialect)
     scope = Scope(sql, dialect, functions)
-    _check_probabilities(tree, scope)
     _check_shape(tree, scope)
     joined = read_from(tree, scope, con)
     for item in cast("list[exp.Expr]", tree.expressions):
@@ -84,20 +83,6 @@ def _conjuncts(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(node, exp.Paren):
         return _conjuncts(node.this) if isinstance(node.this, (exp.And, exp.Paren)) else [node.this]
     return [node]
-
-
-def _check_probabilities(tree: exp.Select, scope: Scope) -> None:
-    """Name the call of model_proba, which no other evaluator of queries understands either."""
-    known = {name.lower() for name in scope.functions}
-    for call in tree.find_all(exp.Anonymous):
-        name = call.name.lower()
-        if name not in known and name.removesuffix("_proba") in known:
-            model = call.name[: -len("_proba")]
-            raise QueryError(
-                f"`{scope.shown(call)}` is not there yet: predictions are classes. The relaxed "
-                f"value of CASE WHEN {model}(...) = class THEN 1 ELSE 0 END is the probability of "
-                "the class, in sums and averages too."
-            )
 
 
 def _check_shape(tree: exp.Select, scope: Scope) -> None:

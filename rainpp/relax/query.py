@@ -124,6 +124,15 @@ class Query:
     calls: tuple[tuple[tuple[int, int], str], ...]
 
 
+# In the name of a function that stands for a number as it is; see `smooth`.
+AMOUNT = "__amount_"
+
+
+def is_amount(slot: Slot) -> bool:
+    """Whether a slot's predictions stand for a number, in which every expression is affine."""
+    return AMOUNT in slot.model
+
+
 def hole_name(hole: tuple[int, int]) -> str:
     """The column name that stands for a prediction in generated SQL."""
     return f"__prediction_{hole[0]}_of_{hole[1]}"

@@ -19,8 +19,9 @@ from rainpp.relax.events import Leaf
 from rainpp.relax.formula import Term
 from rainpp.relax.joinsums import JoinFrame, JoinSums, join_frame
 from rainpp.relax.measures import AggregatePlan, Measure, Relaxation
-from rainpp.relax.query import Cell, Query
+from rainpp.relax.query import Cell, Query, is_amount
 from rainpp.relax.rowsums import Gradient, KeyAxis, Predictions, RowSums, RowTerm
+from rainpp.relax.smooth import NumberTable
 from rainpp.relax.strategy import Layout, terms
 from rainpp.relax.treesums import Branch, Tree, TreeSums
 
@@ -265,6 +266,7 @@ class Sums:
             atom.hole for m in self.relaxed.measures for atom in Term(m.events, m.payload).atoms()
         }
         holes |= {axis.atom.hole for axis in self.axes}
+        holes = {hole for hole in holes if not is_amount(self.query.slots[hole[0]])}
         rows = np.arange(len(relation))
         for slot in {slot for slot, _ in holes}:
             parts = [
@@ -361,8 +363,12 @@ class Values:
 
 
 def as_mapping(gradient: Gradient, predictions: Predictions) -> dict[tuple[str, str], Array]:
-    """Gradients keyed by (model, table)."""
-    return {
-        (slot.model, slot.table): array
-        for slot, array in zip(predictions.slots, gradient.arrays, strict=True)
-    }
+    """Gradients keyed by (model, table); those of numbers go to the model that gave them."""
+    found: dict[tuple[str, str], Array] = {}
+    parts = zip(predictions.slots, predictions.tables, gradient.arrays, strict=True)
+    for slot, table, array in parts:
+        key, slope = (slot.model, slot.table), array
+        if isinstance(table, NumberTable):
+            key, slope = (table.number.model, slot.table), table.pull(array)
+        found[key] = found[key] + slope if key in found else slope
+    return found

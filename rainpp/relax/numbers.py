@@ -1,0 +1,326 @@
+"""Numbers in a query, `predict_proba(x)[class]` and regressions, rewritten as predictions.
+
+What a number may be used for is decided here: a place where the answer is affine in it, inside SUM
+or AVG, or a comparison with constants. Anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+import duckdb
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import TokenError
+from sqlglot.tokenizer_core import Token, TokenType
+
+from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.relax.catalog import rows
+from rainpp.relax.dialect import dialect_for, parse_query, render
+from rainpp.relax.query import AMOUNT
+from rainpp.relax.smooth import Number
+from rainpp.types import ClassValue
+
+_PROBA = "_proba"
+_AFFINE = (exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Alias, exp.Coalesce)
+_PLACES: dict[type[exp.Expr], tuple[str, ...]] = {
+    exp.Div: ("this",),
+    exp.Filter: ("this",),
+    exp.If: ("true", "false"),
+}
+_ORDERED = (exp.GT, exp.GTE, exp.LT, exp.LTE)
+_EQUAL = (exp.EQ, exp.NEQ, exp.In, exp.NullSafeEQ, exp.NullSafeNEQ)
+_BOOLEANS = {TokenType.TRUE: True, TokenType.FALSE: False}
+
+Functions = Mapping[str, tuple[ClassValue, ...]]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A query in which every number is a prediction by a function of its own.
+
+    `named` says which number a function stands for; `functions` are all that `sql` calls.
+    """
+
+    sql: str
+    named: Mapping[str, Number]
+    functions: Functions
+
+    def spelled(self, text: str) -> str:
+        """`text` with the numbers as the user wrote them."""
+        for name in sorted(self.named, key=len, reverse=True):
+            number = self.named[name]
+            call = re.compile(rf'"?{name}"?\(([^()]*)\)', re.IGNORECASE)
+            text = call.sub(lambda m, n=number: f"{n.opening}({m[1]}){n.closing}", text)
+            text = re.sub(name, number.opening, text, flags=re.IGNORECASE)
+        return text
+
+    @contextmanager
+    def in_the_users_words(self) -> Generator[None]:
+        """Errors about the rewritten query become errors about the user's."""
+        try:
+            yield
+        except UnsupportedQueryError as error:
+            parts = [self.spelled(part) for part in (error.fragment, error.why, error.instead)]
+            raise UnsupportedQueryError(parts[0], why=parts[1], instead=parts[2]) from None
+        except QueryError as error:
+            raise QueryError(self.spelled(str(error))) from None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call in the text: the number, where the name stands and where ``[class]`` does."""
+
+    number: Number
+    shown: str
+    name: tuple[int, int]
+    index: tuple[int, int]
+
+
+def read_numbers(sql: str, con: duckdb.DuckDBPyConnection, functions: Functions) -> Numbers | None:
+    """The rewritten query; None if it uses no number.
+
+    Parameters
+    ----------
+    functions : registered functions and their classes; a regression has none.
+
+    Raises
+    ------
+    QueryError : a class that is not there, or no class at all.
+    UnsupportedQueryError : a number where only its rounded, ranked or otherwise bent value counts.
+    """
+    plain = {name: classes for name, classes in functions.items() if classes}
+    dialect = dialect_for(functions)
+    calls = _calls(sql, dialect, functions)
+    if not calls:
+        return None
+    numbered = [f"__number_{place}" for place in range(len(calls))]
+    tree = _parsed(sql, _replaced(sql, calls, numbered), functions, numbered)
+    uses = {node.name: node for node in tree.find_all(exp.Anonymous)}
+    bounds: list[tuple[float, ...] | None] = []
+    for call, name in zip(calls, numbered, strict=True):
+        bounds.append(_use(uses[name], call, tree, con))
+    names, named = _names(calls, bounds, functions)
+    known = plain | {name: number.classes for name, number in named.items()}
+    return Numbers(_replaced(sql, calls, names), named, known)
+
+
+def _calls(sql: str, dialect: Dialect, functions: Functions) -> list[_Call]:
+    """Calls of numbers in the order of the text."""
+    known = {name.lower(): name for name in functions}
+    tokens = _tokenized(sql, dialect)
+    found: list[_Call] = []
+    for place, token in enumerate(tokens[:-1]):
+        name = token.text.lower()
+        qualified = place > 0 and tokens[place - 1].token_type == TokenType.DOT
+        if tokens[place + 1].token_type != TokenType.L_PAREN or qualified:
+            continue
+        model = known.get(name, known.get(name.removesuffix(_PROBA)))
+        if model is None or (name in known and functions[model]):
+            continue
+        found.append(_call(sql, tokens, place, model, functions[model], bare=name in known))
+    return found
+
+
+def _tokenized(sql: str, dialect: Dialect) -> list[Token]:
+    try:
+        return dialect.tokenize(sql)
+    except TokenError:
+        parse_query(sql, dialect)  # says what is wrong with it
+        raise
+
+
+def _call(
+    sql: str,
+    tokens: Sequence[Token],
+    place: int,
+    model: str,
+    classes: tuple[ClassValue, ...],
+    *,
+    bare: bool,
+) -> _Call:
+    name, end = tokens[place], _closing(tokens, place + 1)
+    opening = sql[name.start : name.end + 1]
+    shown = sql[name.start : tokens[end].end + 1]
+    after = tokens[end + 1 : end + 5]
+    if bare:
+        span = (tokens[end].end + 1, tokens[end].end + 1)
+        return _Call(Number(model, 0, opening, "", True), shown, (name.start, name.end + 1), span)
+    if not classes:
+        raise QueryError(f"`{shown}`: `{model}` is a regression and has no classes; write {model}.")
+    if not after or after[0].token_type != TokenType.L_BRACKET:
+        raise QueryError(
+            f"`{shown}` stands for all probabilities of a row; write {shown}[class] with one of "
+            f"the classes {_listed(classes)}."
+        )
+    close = _closing(tokens, end + 1)
+    closing = sql[after[0].start : tokens[close].end + 1]
+    at = _class_place(tokens[end + 2 : close], classes, shown + closing, model)
+    span = (tokens[end].end + 1, tokens[close].end + 1)
+    number = Number(model, at, opening, closing, False)
+    return _Call(number, shown + closing, (name.start, name.end + 1), span)
+
+
+def _closing(tokens: Sequence[Token], start: int) -> int:
+    """The place of the bracket that closes the one at `start`, or the last token."""
+    opens = (TokenType.L_PAREN, TokenType.L_BRACKET)
+    closes = (TokenType.R_PAREN, TokenType.R_BRACKET)
+    depth = 0
+    for place in range(start, len(tokens)):
+        depth += (tokens[place].token_type in opens) - (tokens[place].token_type in closes)
+        if depth == 0:
+            return place
+    return len(tokens) - 1
+
+
+def _class_place(
+    tokens: Sequence[Token], classes: tuple[ClassValue, ...], shown: str, model: str
+) -> int:
+    value = _written(tokens)
+    for place, known in enumerate(classes):
+        if (
+            value is not None
+            and known == value
+            and isinstance(known, bool) == isinstance(value, bool)
+        ):
+            return place
+    raise QueryError(
+        f"`{shown}` names no class of `{model}`; between the brackets stands the class itself, one "
+        f"of {_listed(classes)}."
+    )
+
+
+def _written(tokens: Sequence[Token]) -> ClassValue | None:
+    """The literal that the tokens are, None for anything else."""
+    signed = len(tokens) == 2 and tokens[0].token_type == TokenType.DASH
+    if len(tokens) != 1 + signed:
+        return None
+    kind, text = tokens[-1].token_type, tokens[-1].text
+    if kind == TokenType.NUMBER:
+        value = float(text) if re.search("[.eE]", text) else int(text)
+        return -value if signed else value
+    if signed:
+        return None
+    return text if kind == TokenType.STRING else _BOOLEANS.get(kind)
+
+
+def _listed(classes: tuple[ClassValue, ...]) -> str:
+    return ", ".join(repr(value) for value in classes[:20]) + (", ..." * (len(classes) > 20))
+
+
+def _replaced(sql: str, calls: Sequence[_Call], names: Sequence[str]) -> str:
+    """The text with other function names and without ``[class]``."""
+    pieces: list[str] = []
+    start = 0
+    edits = [(call.name, name) for call, name in zip(calls, names, strict=True)]
+    edits += [(call.index, "") for call in calls]
+    for (begin, end), text in sorted(edits):
+        pieces += [sql[start:begin], text]
+        start = end
+    return "".join([*pieces, sql[start:]])
+
+
+def _parsed(sql: str, text: str, functions: Functions, names: Sequence[str]) -> exp.Query:
+    try:
+        return parse_query(text, dialect_for([*functions, *names]))
+    except (QueryError, UnsupportedQueryError):
+        parse_query(sql, dialect_for(functions))  # the same error about the user's own text
+        raise
+
+
+def _use(
+    node: exp.Expr, call: _Call, tree: exp.Query, con: duckdb.DuckDBPyConnection
+) -> tuple[float, ...] | None:
+    """The constants a number is compared with, None if the answer is affine in it."""
+    child = node
+    while isinstance(child.parent, exp.Paren):
+        child = child.parent
+    parent = child.parent
+    if isinstance(parent, _EQUAL):
+        raise UnsupportedQueryError(
+            call.shown,
+            why="a number is hardly ever equal to another",
+            instead="Ask for a range around it with BETWEEN",
+        )
+    if isinstance(parent, (*_ORDERED, exp.Between)):
+        others = [value for key, value in parent.args.items() if key != child.arg_key and value]
+        return _bounds([cast(exp.Expr, value) for value in others], call, con)
+    if not _is_affine(node, tree):
+        raise UnsupportedQueryError(
+            call.shown,
+            why="a number has a relaxation in comparisons with constants, and inside SUM and AVG "
+            "of one SELECT where it is only added, multiplied and divided by something else",
+            instead="Write the query with those",
+        )
+    return None
+
+
+def _bounds(
+    others: Sequence[exp.Expr], call: _Call, con: duckdb.DuckDBPyConnection
+) -> tuple[float, ...]:
+    found: set[float] = set()
+    for other in others:
+        if other.find(exp.Column, exp.Anonymous, exp.Query) is not None:
+            raise UnsupportedQueryError(
+                call.shown,
+                why="it is compared with something that is no constant",
+                instead="Compare it with constants",
+            )
+        value = rows(con, f"SELECT TRY_CAST(({render(other, dialect_for([]))}) AS DOUBLE)")[0][0]
+        found |= set() if value is None else {float(cast(float, value))}
+    return tuple(sorted(found))
+
+
+def _is_affine(node: exp.Expr, tree: exp.Query) -> bool:
+    """Whether `node` is summed in an item of SELECT, and the item is affine in it."""
+    child, summed = node, 0
+    while child.parent is not None and child.parent is not tree:
+        parent = child.parent
+        if isinstance(parent, (exp.Sum, exp.Avg)) or _is_mean(parent):
+            summed += 1
+        elif not _keeps_affine(child, parent):
+            return False
+        child = parent
+    return child.parent is tree and child.arg_key == "expressions" and summed == 1
+
+
+def _is_mean(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Anonymous) and node.name.lower() == "mean"
+
+
+def _keeps_affine(child: exp.Expr, parent: exp.Expr) -> bool:
+    if isinstance(parent, _AFFINE):
+        return True
+    if isinstance(parent, exp.Case):
+        return child.arg_key in ("ifs", "default")
+    if isinstance(parent, exp.Cast):
+        return child.arg_key == "this" and parent.to.is_type("double")
+    return child.arg_key in _PLACES.get(type(parent), ())
+
+
+def _names(
+    calls: Sequence[_Call], bounds: Sequence[tuple[float, ...] | None], functions: Functions
+) -> tuple[list[str], dict[str, Number]]:
+    """A function name for every call, and the number each stands for.
+
+    Every use of a number as itself is a prediction of its own, so that products of several are
+    right; all comparisons of one number share a prediction, whose bands their constants cut.
+    """
+    names: list[str] = []
+    named: dict[str, Number] = {}
+    taken = {name.lower() for name in functions}
+    for place, (call, cut) in enumerate(zip(calls, bounds, strict=True)):
+        number = call.number
+        name = f"{number.model}_number_{number.place}" + (f"{AMOUNT}{place}" if cut is None else "")
+        while name.lower() in taken:
+            name += "_"
+        known = named.get(name)
+        if cut is not None:
+            cut = tuple(sorted({*cut, *((known.bounds or ()) if known else ())}))
+        named[name] = replace(known or number, bounds=cut)
+        names.append(name)
+    return names, named
