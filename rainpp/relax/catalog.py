@@ -20,15 +20,34 @@ from rainpp.relax.dialect import render
 from rainpp.relax.numbered import HIDDEN, Reader, number_rows, reader_of
 from rainpp.relax.query import hole_name
 
-_DEFAULT = "SELECT current_database(), current_schema()"
-_TABLES = "SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE NOT internal"
-_VIEWS = (
-    "SELECT database_name, schema_name, view_name, sql, tags['duckdb_python_register'] "
-    "FROM duckdb_views() WHERE NOT internal"
+# One statement takes 0.7 ms, three take 1.3 ms; asking for the text of views, too, 0.6 ms more.
+_CATALOGUE = (
+    "SELECT current_database(), current_schema(), NULL, '' UNION ALL "
+    "SELECT database_name, schema_name, table_name, 'table' FROM duckdb_tables() "
+    "WHERE NOT internal UNION ALL "
+    "SELECT database_name, schema_name, view_name, 'view' FROM duckdb_views() WHERE NOT internal"
 )
+_VIEW = (
+    "SELECT database_name, schema_name, view_name, sql, tags['duckdb_python_register'] "
+    "FROM duckdb_views() WHERE (database_name, schema_name, view_name) = ($1, $2, $3)"
+)
+Entry = tuple[object, ...]
 _PLAIN = {"expressions", "from_"}
 _NAMES = {"this", "db", "catalog", "alias"}
 _COPY_FIRST = "Make it a table first: CREATE TABLE name AS SELECT ..."
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """(database, schema, name) of the tables and views there are.
+
+    `default` is the schema of the connection, `inside` the one in which bare names are looked up.
+    """
+
+    default: Entry
+    inside: Entry
+    tables: tuple[Entry, ...]
+    views: tuple[Entry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +97,49 @@ def builtin_functions() -> tuple[frozenset[str], frozenset[str]]:
     return aggregates, volatile
 
 
-def find_table(con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str) -> TableEntry:
+def read_names(con: duckdb.DuckDBPyConnection) -> Names:
+    """What the catalogue holds now; read it once for every query that is planned."""
+    found = rows(con, _CATALOGUE)
+    default = next(entry[:2] for entry in found if entry[3] == "")
+    tables = (e[:3] for e in found if e[3] == "table" and not str(e[2]).startswith(HIDDEN))
+    return Names(default, default, tuple(tables), tuple(e[:3] for e in found if e[3] == "view"))
+
+
+def find_table(
+    con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str, names: Names | None = None
+) -> TableEntry:
     """The rows that `table` names, as DuckDB resolves it: a table, a file, a registered frame.
 
     A view that only renames one of these (SELECT * FROM it) stands for it: for a table under the
-    table's name, for a file or a frame under the view's own.
+    table's name, for a file or a frame under the view's own. `names` spares reading the catalogue.
 
     Raises
     ------
     QueryError : nothing of that name exists; the message lists the tables there are.
     UnsupportedQueryError : it is any other view, which has no row ids.
     """
-    return _find(con, table, shown, rows(con, _DEFAULT)[0])
+    return _find(con, table, shown, names or read_names(con))
 
 
-def _find(
-    con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str, default: tuple[object, ...]
-) -> TableEntry:
+def _find(con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str, names: Names) -> TableEntry:
     reader = reader_of(table)
     if not isinstance(table.this, exp.Identifier):
         if reader is None:
             why = "it is neither a table nor files"
             raise UnsupportedQueryError(shown, why=why, instead=_COPY_FIRST)
         return _numbered(con, reader, shown)
-    tables = _tables(con)
-    matches = _matching(tables, table, default)
-    view = _view_entry(con, table, default, matches)
+    view = _view_entry(con, table, names)
     if view is not None:
-        return _through_view(con, view, shown)
+        return _through_view(con, view, shown, names)
+    matches = _matching(names.tables, table, names.inside)
     if matches:
         found = min(matches, key=_temporary_first)
         qualified = _qualified(found)
-        return TableEntry(_display(con, found), qualified, _columns(con, qualified))
+        return TableEntry(_display(names, found), qualified, _columns(con, qualified))
     if reader is not None:
         return _numbered(con, reader, shown)
-    raise QueryError(
-        f"there is no table `{shown}`{suggest(table.name, [str(e[2]) for e in tables], 'tables')}"
-    )
+    known = [str(entry[2]) for entry in names.tables]
+    raise QueryError(f"there is no table `{shown}`{suggest(table.name, known, 'tables')}")
 
 
 def has_rows(node: exp.Expr) -> bool:
@@ -135,7 +160,9 @@ def default_alias(node: exp.Table) -> str:
     return node.name if reader is None else reader.alias
 
 
-def find_view(con: duckdb.DuckDBPyConnection, table: exp.Table) -> str | None:
+def find_view(
+    con: duckdb.DuckDBPyConnection, table: exp.Table, names: Names | None = None
+) -> str | None:
     """The SELECT that the view named by `table` stands for; None when it names no view.
 
     A view that `find_table` takes for a table is none here. A list of column names in the view's
@@ -146,8 +173,8 @@ def find_view(con: duckdb.DuckDBPyConnection, table: exp.Table) -> str | None:
     ------
     UnsupportedQueryError : the parser cannot read the view's definition back.
     """
-    default = rows(con, _DEFAULT)[0]
-    view = _view_entry(con, table, default, _matching(_tables(con), table, default))
+    names = names or read_names(con)
+    view = _view_entry(con, table, names)
     if view is None or _source(view) is not None:
         return None
     body = _view_body(str(view[3]))
@@ -156,12 +183,13 @@ def find_view(con: duckdb.DuckDBPyConnection, table: exp.Table) -> str | None:
     except ParseError:
         why = "the definition of this view cannot be read back"
         raise UnsupportedQueryError(str(view[2]), why=why, instead=_COPY_FIRST) from None
-    return body if _names_inside(con, view) == default else _spelled_out(con, tree, view)
+    inside = _names_inside(view, names)
+    return body if inside == names else _spelled_out(tree, view, names)
 
 
-def _spelled_out(con: duckdb.DuckDBPyConnection, tree: exp.Expr, view: tuple[object, ...]) -> str:
+def _spelled_out(tree: exp.Expr, view: Entry, names: Names) -> str:
     """The SELECT of a view in another schema, with that schema before the names it finds there."""
-    here = [entry for entry in [*_tables(con), *rows(con, _VIEWS)] if entry[:2] == view[:2]]
+    here = [entry for entry in [*names.tables, *names.views] if entry[:2] == view[:2]]
     hiding = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         named = not table.db and table.name.lower() not in hiding
@@ -171,27 +199,19 @@ def _spelled_out(con: duckdb.DuckDBPyConnection, tree: exp.Expr, view: tuple[obj
     return render(tree, DuckDB())
 
 
-def _tables(con: duckdb.DuckDBPyConnection) -> list[tuple[object, ...]]:
-    return [entry for entry in rows(con, _TABLES) if not str(entry[2]).startswith(HIDDEN)]
-
-
-def _view_entry(
-    con: duckdb.DuckDBPyConnection,
-    table: exp.Table,
-    default: tuple[object, ...],
-    tables: list[tuple[object, ...]],
-) -> tuple[object, ...] | None:
-    """The view that DuckDB takes `table` for, None if one of `tables` of that name hides it."""
-    found = [*_matching(rows(con, _VIEWS), table, default), *tables]
+def _view_entry(con: duckdb.DuckDBPyConnection, table: exp.Table, names: Names) -> Entry | None:
+    """The view that DuckDB takes `table` for, None if a table of that name hides it."""
+    views = _matching(names.views, table, names.inside)
+    found = [*views, *_matching(names.tables, table, names.inside)]
     first = min(found, key=_temporary_first, default=())
-    return first if len(first) > 3 else None
+    return rows(con, _VIEW, list(first))[0] if first in views else None
 
 
-def _temporary_first(entry: tuple[object, ...]) -> bool:
+def _temporary_first(entry: Entry) -> bool:
     return entry[0] != "temp"
 
 
-def _source(view: tuple[object, ...]) -> exp.Table | None:
+def _source(view: Entry) -> exp.Table | None:
     """The one relation a view shows all of; None when it chooses or changes anything."""
     if view[4] is not None:
         return exp.to_table(str(view[2]))
@@ -208,23 +228,23 @@ def _source(view: tuple[object, ...]) -> exp.Table | None:
 
 
 def _through_view(
-    con: duckdb.DuckDBPyConnection, view: tuple[object, ...], shown: str
+    con: duckdb.DuckDBPyConnection, view: Entry, shown: str, names: Names
 ) -> TableEntry:
-    source, name = _source(view), _display(con, view)
+    source, name = _source(view), _display(names, view)
     if source is None:
         raise UnsupportedQueryError(
             shown, why="a view has no row ids to attach predictions to", instead=_COPY_FIRST
         )
     if view[4] is not None:
         return _numbered(con, Reader(_qualified(view), name, name, None), shown)
-    entry = _find(con, source, shown, _names_inside(con, view))
+    entry = _find(con, source, shown, _names_inside(view, names))
     hidden = entry.qualified.startswith(f'"temp"."main"."{HIDDEN}')
     return replace(entry, shown=name) if hidden else entry
 
 
-def _names_inside(con: duckdb.DuckDBPyConnection, view: tuple[object, ...]) -> tuple[object, ...]:
+def _names_inside(view: Entry, names: Names) -> Names:
     """Where names without a schema are looked up inside a view: in its own schema."""
-    return rows(con, _DEFAULT)[0] if view[0] == "temp" else view[:2]
+    return names if view[0] == "temp" else replace(names, inside=view[:2])
 
 
 def _numbered(con: duckdb.DuckDBPyConnection, reader: Reader, shown: str) -> TableEntry:
@@ -234,13 +254,13 @@ def _numbered(con: duckdb.DuckDBPyConnection, reader: Reader, shown: str) -> Tab
         raise QueryError(f"cannot read `{shown}`: {clean(problem)}.") from None
 
 
-def _qualified(entry: tuple[object, ...]) -> str:
+def _qualified(entry: Entry) -> str:
     return ".".join(quote(str(part)) for part in entry[:3])
 
 
-def _display(con: duckdb.DuckDBPyConnection, entry: tuple[object, ...]) -> str:
+def _display(names: Names, entry: Entry) -> str:
     """The shortest name that SQL resolves to a table or view."""
-    default = rows(con, _DEFAULT)[0]
+    default = names.default
     where, inside, stored = (str(part) for part in entry[:3])
     if where == "temp" or (where, inside) == default:
         return stored
@@ -260,9 +280,7 @@ def _view_body(sql: str) -> str:
     return f"SELECT * FROM ({text}) AS named{sql[opening : tokens[start].start].strip()}"
 
 
-def _matching(
-    entries: list[tuple[object, ...]], table: exp.Table, default: tuple[object, ...]
-) -> list[tuple[object, ...]]:
+def _matching(entries: Iterable[Entry], table: exp.Table, default: Entry) -> list[Entry]:
     """The (database, schema, name, ...) entries that `table` may mean."""
     return [
         entry
@@ -275,9 +293,7 @@ def _same(left: object, right: object) -> bool:
     return str(left).lower() == str(right).lower()
 
 
-def _lies_in(
-    entry: tuple[object, ...], catalog: str, schema: str, default: tuple[object, ...]
-) -> bool:
+def _lies_in(entry: Entry, catalog: str, schema: str, default: Entry) -> bool:
     database, inside = entry[0], entry[1]
     if catalog:
         return _same(database, catalog) and _same(inside, schema)
@@ -292,7 +308,7 @@ def _quote_if_needed(name: str) -> str:
 
 
 def _columns(con: duckdb.DuckDBPyConnection, qualified: str) -> tuple[str, ...]:
-    return tuple(str(row[0]) for row in rows(con, f"DESCRIBE {qualified}"))
+    return tuple(con.sql(f"FROM {qualified}").columns)  # DESCRIBE: 0.2 ms, this: 0.06 ms
 
 
 def suggest(name: str, existing: list[str], what: str) -> str:

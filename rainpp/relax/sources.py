@@ -8,7 +8,7 @@ import duckdb
 from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
-from rainpp.relax.catalog import default_alias, find_table, has_rows
+from rainpp.relax.catalog import Names, default_alias, find_table, has_rows, read_names
 from rainpp.relax.query import Source
 from rainpp.relax.scope import Scope
 
@@ -28,11 +28,12 @@ def read_from(tree: exp.Select, scope: Scope, con: duckdb.DuckDBPyConnection) ->
         raise UnsupportedQueryError(
             scope.shown(tree), why="it reads no table", instead="Predictions need rows: add FROM"
         )
-    _add(cast(exp.Expr, start.this), scope, con)
+    names = read_names(con)
+    _add(cast(exp.Expr, start.this), scope, con, names)
     conditions: list[exp.Expr] = []
     for join in cast("list[exp.Join]", tree.args.get("joins") or []):
         _check_kind(join, scope)
-        _add(cast(exp.Expr, join.this), scope, con)
+        _add(cast(exp.Expr, join.this), scope, con, names)
         if join.args.get("on") is not None:
             conditions.append(cast(exp.Expr, join.args["on"]))
         conditions += [_using(cast(exp.Expr, name), scope) for name in join.args.get("using") or []]
@@ -51,7 +52,7 @@ def _check_kind(join: exp.Join, scope: Scope) -> None:
         )
 
 
-def _add(node: exp.Expr, scope: Scope, con: duckdb.DuckDBPyConnection) -> None:
+def _add(node: exp.Expr, scope: Scope, con: duckdb.DuckDBPyConnection, names: Names) -> None:
     if not isinstance(node, exp.Table) or not has_rows(node):
         raise UnsupportedQueryError(
             scope.shown(node), why="it is not a table, so it has no row ids", instead=_COPY_FIRST
@@ -68,7 +69,8 @@ def _add(node: exp.Expr, scope: Scope, con: duckdb.DuckDBPyConnection) -> None:
             why="only a table name with an alias is understood here",
             instead="Write FROM table AS alias",
         )
-    entry = find_table(con, node, scope.shown(exp.Table(this=node.this, db=node.args.get("db"))))
+    shown = scope.shown(exp.Table(this=node.this, db=node.args.get("db")))
+    entry = find_table(con, node, shown, names)
     if any(column.lower() == "rowid" for column in entry.columns):
         raise UnsupportedQueryError(
             entry.shown,

@@ -7,6 +7,7 @@ traced to the base table they come from and carried outward as one more projecti
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -17,12 +18,14 @@ from sqlglot.dialects.dialect import Dialect
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import (
+    Names,
     TableEntry,
     builtin_functions,
     default_alias,
     find_table,
     find_view,
     has_rows,
+    read_names,
     suggest,
 )
 from rainpp.relax.dialect import function_names, spelling
@@ -89,6 +92,11 @@ class Resolver:
         self._query(tree, {}, None)
         for block in self._blocks:
             _hide_predictions(block)
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """The catalogue, read once for the query."""
+        return read_names(self.con)
 
     def shown(self, node: exp.Expr) -> str:
         """`node` as the user wrote it."""
@@ -167,7 +175,7 @@ class Resolver:
             columns, inner = ctes[node.name.lower()]
             block.origins.append(_Origin(name, columns, inner=inner))
             return
-        view = find_view(self.con, node)
+        view = find_view(self.con, node, self.names)
         if view is not None:
             self._add(block, self._inlined(node, view, name), {})
             return
@@ -175,7 +183,7 @@ class Resolver:
         if alias is not None and alias.args.get("columns"):
             self._refuse(node, "renaming a table's columns has no relaxation", "Use AS in SELECT")
         shown = exp.Table(this=node.this.copy(), db=node.args.get("db"))
-        entry = find_table(self.con, node, shown.sql(dialect=self.dialect))
+        entry = find_table(self.con, node, shown.sql(dialect=self.dialect), self.names)
         base = Base(f"__base_{len(self.bases)}", entry)
         self.bases[base.name] = base
         block.origins.append(_Origin(name, entry.columns, base=base))
