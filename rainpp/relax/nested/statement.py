@@ -68,7 +68,7 @@ class Statement:
             for classes in self.classes
         ]
         try:
-            con.execute(f"EXPLAIN {self._filled(sources)}").fetchall()
+            con.sql(self._filled(sources))  # binds only: 0.7 ms where EXPLAIN takes 3.3
         except duckdb.Error as error:
             raise QueryError(f"DuckDB refuses the query: {self._clean(error)}.") from None
 
