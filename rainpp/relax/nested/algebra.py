@@ -131,6 +131,18 @@ class Algebra(Protocol):
         """
         ...
 
+    def paired(self, left: Members, right: Members, *, within: bool) -> Index:
+        """Events "left row i is there, and pairs up with a right row of its segment": ALL.
+
+        The rows of a segment that are there pair up in order. With `within` those that find a
+        partner are kept, as INTERSECT ALL does, else those that find none, as EXCEPT ALL does.
+
+        Raises
+        ------
+        Intractable : this algebra cannot count rows that far.
+        """
+        ...
+
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event holds in the world of the likeliest classes."""
         ...

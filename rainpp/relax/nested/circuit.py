@@ -188,6 +188,16 @@ class Circuit:
         later, earlier = np.tril_indices(len(ids), -1)
         return self.every([ids, self.negation(self.some(ids[earlier], later, len(ids)))])
 
+    def paired(self, left: Members, right: Members, *, within: bool) -> Index:
+        """Events that a row pairs up with one of the other side.
+
+        Raises
+        ------
+        Intractable : always; formulas do not count.
+        """
+        del left, right, within
+        raise Intractable("ALL pairs up uncertain rows")
+
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event holds in the world of the likeliest classes."""
         flat = [np.zeros(1)]

@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.catalog import quote
-from rainpp.relax.nested.algebra import Index
+from rainpp.relax.nested.algebra import Index, Members
 from rainpp.relax.nested.names import KEY, Scope
 from rainpp.relax.nested.relation import ROW, Context, Relation, integers
 from rainpp.relax.nested.rewriting import order_keys, output_names
@@ -97,7 +97,7 @@ class Engine:
         if not node.args.get("distinct", True):
             if isinstance(node, exp.Union):
                 return both
-            self.refuse(node, "INTERSECT ALL and EXCEPT ALL have no relaxation", "Leave out ALL")
+            return self._paired(both, len(left), within=isinstance(node, exp.Intersect))
         code, first, count = self.distinct_rows(both, list(both.columns))
         algebra, cut = self.context.algebra, len(left)
         present = [
@@ -111,6 +111,16 @@ class Engine:
         else:
             merged = algebra.every([present[0], algebra.negation(present[1])])
         return self.context.relation(both.table.take(pa.array(first)), merged, np.arange(count))
+
+    def _paired(self, both: Relation, cut: int, *, within: bool) -> Relation:
+        """INTERSECT ALL or EXCEPT ALL of the first `cut` rows with the others."""
+        code, _, count = self.distinct_rows(both, list(both.columns))
+        order = np.argsort(code[:cut], kind="stable")
+        left = Members(both.ids[order], code[order], count, None)
+        right = Members(both.ids[cut:], code[cut:], count, None)
+        ids = self.context.algebra.paired(left, right, within=within)
+        rows = both.table.take(pa.array(order))
+        return self.context.relation(rows, ids, np.arange(cut))
 
     def _aligned(self, left: Relation, right: Relation) -> tuple[Relation, Relation]:
         """Both sides with the column types DuckDB gives their union."""

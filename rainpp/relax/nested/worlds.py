@@ -201,6 +201,19 @@ class Worlds:
             out[rows] = self._pack(kept)
         return self._store.add(out)
 
+    def paired(self, left: Members, right: Members, *, within: bool) -> Index:
+        """See `Algebra.paired`."""
+        if max(len(left.ids), left.count) * self.num_worlds > _CHUNK:
+            raise Intractable("its rows over all sampled worlds are more than 67 million")
+        partners = np.zeros((left.count, self.num_worlds), np.int32)
+        np.add.at(partners, right.segment, self._unpacked(right.ids).astype(np.int32))
+        there = self._unpacked(left.ids).astype(np.int32)
+        before = np.cumsum(there, axis=0) - there
+        first = np.searchsorted(left.segment, left.segment)
+        place = before - before[first]
+        found = place < partners[left.segment]
+        return self._store.add(self._pack(there.astype(bool) & (found if within else ~found)))
+
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """See `Algebra.hard`: the first world is that of the likeliest classes."""
         return (self._store.take(ids)[:, 0] & 128).astype(bool)
