@@ -132,10 +132,10 @@ class Algebra(Protocol):
         ...
 
     def paired(self, left: Members, right: Members, *, within: bool) -> Index:
-        """Events "left row i is there, and pairs up with a right row of its segment": ALL.
+        """Events "INTERSECT ALL or EXCEPT ALL has more rows of this value than come before i".
 
-        The rows of a segment that are there pair up in order. With `within` those that find a
-        partner are kept, as INTERSECT ALL does, else those that find none, as EXCEPT ALL does.
+        The rows of a segment are equal. With `within` as many are kept as both sides have, else as
+        many as the left side has more; left row i stands for the next one after those before it.
 
         Raises
         ------

@@ -189,14 +189,14 @@ class Circuit:
         return self.every([ids, self.negation(self.some(ids[earlier], later, len(ids)))])
 
     def paired(self, left: Members, right: Members, *, within: bool) -> Index:
-        """Events that a row pairs up with one of the other side.
+        """Events of INTERSECT ALL and EXCEPT ALL.
 
         Raises
         ------
         Intractable : always; formulas do not count.
         """
         del left, right, within
-        raise Intractable("ALL pairs up uncertain rows")
+        raise Intractable("ALL counts uncertain rows")
 
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event holds in the world of the likeliest classes."""

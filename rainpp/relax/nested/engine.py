@@ -113,7 +113,7 @@ class Engine:
         return self.context.relation(both.table.take(pa.array(first)), merged, np.arange(count))
 
     def _paired(self, both: Relation, cut: int, *, within: bool) -> Relation:
-        """INTERSECT ALL or EXCEPT ALL of the first `cut` rows with the others."""
+        """INTERSECT ALL or EXCEPT ALL of the first `cut` rows and the others."""
         code, _, count = self.distinct_rows(both, list(both.columns))
         order = np.argsort(code[:cut], kind="stable")
         left = Members(both.ids[order], code[order], count, None)

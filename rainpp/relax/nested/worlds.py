@@ -205,14 +205,12 @@ class Worlds:
         """See `Algebra.paired`."""
         if max(len(left.ids), left.count) * self.num_worlds > _CHUNK:
             raise Intractable("its rows over all sampled worlds are more than 67 million")
-        partners = np.zeros((left.count, self.num_worlds), np.int32)
-        np.add.at(partners, right.segment, self._unpacked(right.ids).astype(np.int32))
-        there = self._unpacked(left.ids).astype(np.int32)
-        before = np.cumsum(there, axis=0) - there
-        first = np.searchsorted(left.segment, left.segment)
-        place = before - before[first]
-        found = place < partners[left.segment]
-        return self._store.add(self._pack(there.astype(bool) & (found if within else ~found)))
+        counts = [np.zeros((left.count, self.num_worlds), np.int32) for _ in range(2)]
+        for side, count in zip((left, right), counts, strict=True):
+            np.add.at(count, side.segment, self._unpacked(side.ids).astype(np.int32))
+        kept = np.minimum(*counts) if within else counts[0] - counts[1]
+        place = np.arange(len(left.ids)) - np.searchsorted(left.segment, left.segment)
+        return self._store.add(self._pack(kept[left.segment] > place[:, None]))
 
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """See `Algebra.hard`: the first world is that of the likeliest classes."""
