@@ -23,10 +23,12 @@ from rainpp.relax.nested.algebra import (
 from rainpp.relax.nested.arrays import Index
 from rainpp.relax.nested.compile import Compiler
 from rainpp.relax.nested.connect import conjunctions
+from rainpp.relax.nested.counting import Counting
 from rainpp.relax.nested.distribution import Fold, possible
 from rainpp.relax.nested.extremes import GreatestParts
 from rainpp.relax.nested.fold import States
 from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.heads import Heads
 from rainpp.relax.nested.moments import Alternatives, AverageParts, Moment
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import Sweep, sweep
@@ -60,7 +62,9 @@ class Circuit:
         self._predictions, self._connection, self._exact = predictions, connection, exact
         shapes = [(p.shape[0], p.shape[1]) for p in predictions.probabilities]
         self._gates = Gates(shapes)
-        self._supports = Supports(self._gates)
+        self._heads = Heads(self._gates)
+        self._counting = Counting(self._gates, self._heads)
+        self._supports = Supports(self._gates, self._heads.unfold)
         self._compiler = Compiler(self._gates, self._supports)
         flat = [np.asarray(p, float).reshape(-1) for p in predictions.probabilities]
         self._classes: Array = np.concatenate([[0.0], *flat])
@@ -119,7 +123,7 @@ class Circuit:
         if self._last is None or not np.array_equal(self._last[0], ids):
             if self._exact:
                 self._compiler.prepare(ids)
-            self._last = (ids.copy(), sweep(self._gates, self._compiler.moved, ids))
+            self._last = (ids.copy(), sweep(self._heads, self._compiler.moved, ids))
         return self._last[1]
 
     def outcomes(self, members: Members, aggregations: Sequence[Aggregation]) -> Outcomes:
@@ -206,7 +210,7 @@ class Circuit:
             certain[np.arange(len(p)), p.argmax(axis=1) if p.size else 0] = 1.0
             flat.append(certain.reshape(-1))
         # Factors need not be independent for this: nothing is compiled.
-        work = sweep(self._gates, self._compiler.moved, ids)
+        work = sweep(self._heads, self._compiler.moved, ids)
         return work.values(np.concatenate(flat)) > 0.5
 
     def certain(self, ids: Index) -> NDArray[np.bool_]:

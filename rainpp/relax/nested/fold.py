@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from rainpp.relax.nested.algebra import ALWAYS, NEVER, Intractable
 from rainpp.relax.nested.arrays import Index, distinct, run_lengths, run_starts, spans
 from rainpp.relax.nested.connect import sums
 from rainpp.relax.nested.gates import Gates
-from rainpp.relax.nested.tally import Tally, Values, distinct_states
+from rainpp.relax.nested.tally import Values, distinct_states
 
 MAX_STATES = 20_000
 MAX_WORK = 10_000_000
@@ -37,6 +38,19 @@ class States:
     def take(self, rows: Index) -> States:
         """Some of them."""
         return States(self.owner[rows], [t[rows] for t in self.totals], self.events[rows])
+
+
+class Adder(Protocol):
+    """How totals combine, such as a `Tally`."""
+
+    @property
+    def combines(self) -> Sequence[np.ufunc]:
+        """What combines each total."""
+        ...
+
+    def combined(self, left: Sequence[Values], right: Sequence[Values]) -> list[Values]:
+        """Totals of both."""
+        ...
 
 
 def joined(parts: Sequence[States]) -> States:
@@ -63,7 +77,7 @@ def _summed(gates: Gates, owner: Index, totals: list[Values], left: Index, right
     return States(owner[chosen], [t[chosen] for t in totals], events[keep])
 
 
-def folded(gates: Gates, tally: Tally, parts: States, segment: Index, made: list[Index]) -> States:
+def folded(gates: Gates, tally: Adder, parts: States, segment: Index, made: list[Index]) -> States:
     """Totals of whole segments from totals of parts; part p belongs to `segment[p]`, ascending.
 
     Neighbours are joined in a tree while a block has no more totals than its parts together, as
@@ -90,7 +104,7 @@ class _Fold:
     """Blocks of neighbouring parts: block b of `segment[b]` has parts with `weight[b]` states."""
 
     gates: Gates
-    tally: Tally
+    tally: Adder
     blocks: States
     segment: Index
     weight: Index
@@ -141,7 +155,7 @@ class _Fold:
 
 
 def _next(
-    gates: Gates, tally: Tally, states: States, parts: States, theirs: Index, size: Index
+    gates: Gates, tally: Adder, states: States, parts: States, theirs: Index, size: Index
 ) -> States:
     """States after one more block; state i meets the next `size[i]` rows `theirs` of `parts`."""
     mine = np.repeat(np.arange(len(size)), size)
@@ -150,10 +164,10 @@ def _next(
     return _summed(gates, states.owner[mine], totals, states.events[mine], parts.events[theirs])
 
 
-def _refuse_long(tally: Tally, parts: States, segment: Index) -> None:
+def _refuse_long(tally: Adder, parts: States, segment: Index) -> None:
     """Refuse at once what must take too long: a count of n parts takes n² steps."""
-    for total, values in zip(tally.totals, parts.totals, strict=True):
-        if total.combine is np.add and len(segment):
+    for combine, values in zip(tally.combines, parts.totals, strict=True):
+        if combine is np.add and len(segment):
             moved = segment[distinct(parts.owner[values != 0])]
             per_segment = np.bincount(moved).astype(float)
             if (per_segment**2).sum() / 2 > MAX_WORK:

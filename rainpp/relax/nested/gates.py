@@ -50,7 +50,7 @@ class Gates:
         self.first_gate = int(self.slot_node[-1])
         self.num_predictions = int(self.slot_variable[-1])
         self.is_sum, self.variable = Column(np.bool_), Column(np.int64)
-        self.number = Column(np.int64)
+        self.number, self.slot = Column(np.int64), Column(np.int64)
         self.start, self.arity, self.level = Column(np.int64), Column(np.int64), Column(np.int64)
         self.left, self.right = Column(np.int64), Column(np.int64)
         self.derived_node, self.derived_classes = Column(np.int64), Column(np.int64)
@@ -227,6 +227,7 @@ class Gates:
         self.is_sum.extend(np.full(len(lengths), summed))
         self.variable.extend(variables)
         self.number.extend(numbers)
+        self.slot.extend(np.full(len(lengths), -1))
         self.left.extend(left)
         self.right.extend(right)
 

@@ -2,11 +2,12 @@
 
 A derived variable counts as one variable of its own, as if it were independent of the rest. Where
 the predictions it is made of occur in the same event again, `open_shared` opens it: from then on
-its classes are formulas like any other.
+its classes are formulas like any other; `unfold` is told before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ _SHIFT = 32
 class Supports:
     """Set numbers of nodes: 0 is the empty set, -1 - v is {v}, others are listed."""
 
-    def __init__(self, gates: Gates) -> None:
-        self._gates = gates
+    def __init__(self, gates: Gates, unfold: Callable[[Index], None]) -> None:
+        self._gates, self._unfold = gates, unfold
         self._known, self._opened = Column(np.int64), Column(np.bool_)
         self._start, self._size, self._keys = Column(np.int64), Column(np.int64), Column(np.int64)
         self._start.extend(np.zeros(1, np.int64))
@@ -183,6 +184,11 @@ class Supports:
         out[listed] = keys[at] == wanted
         return out
 
+    def shared(self, events: Index) -> bool:
+        """Whether a derived variable shares a prediction with another variable of the events."""
+        owner = np.zeros(len(events), np.int64)
+        return bool(len(self._clashing(*self._variables(events >> 1, owner))))
+
     def open_shared(self, events: Index, owner: Index) -> bool:
         """Open derived variables that share a prediction with another variable of their owner.
 
@@ -194,6 +200,8 @@ class Supports:
             if not len(clash):
                 return opened
             opened = True
+            self._unfold(clash)
+            self._grow()
             self._opened.all[clash - self._gates.num_predictions] = True
             self._known.all[:] = _UNKNOWN
         return opened
@@ -231,6 +239,11 @@ class Supports:
         keys = distinct(np.concatenate(done))
         start = np.searchsorted(keys >> _SHIFT, np.arange(len(variables) + 1))
         return start, keys & ((1 << _SHIFT) - 1)
+
+    def note_all(self, events: Index, count: int) -> None:
+        """Say that the `count` newest derived variables are made of the same events."""
+        self.note(events, np.zeros(len(events), np.int64))
+        self._made_of.extend(np.repeat(self._made_of.all[-1:], count - 1))
 
     def note(self, events: Index, owner: Index) -> None:
         """Say what the newest derived variables are made of: one per distinct ascending owner."""

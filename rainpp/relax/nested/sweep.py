@@ -6,12 +6,15 @@ Right only where every product has factors without a common variable; `compile` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rainpp.relax.nested.arrays import Column, Index, distinct, run_lengths, run_starts, spans
+from rainpp.relax.nested.convolve import products_of_others
 from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.heads import Heads, Kernel
 
 Array = NDArray[np.float64]
 
@@ -29,8 +32,8 @@ def resolved(events: Index, moved: Index, first_gate: int) -> Index:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Layer:
-    """Gates of one kind whose children have values already; edges are grouped by gate."""
+class GateLayer:
+    """Products or sums whose children have values already; edges are grouped by gate."""
 
     gates: Index
     starts: Index
@@ -51,7 +54,7 @@ class Layer:
         above = slopes[self.gates][self.owner]
         if self.right is None:
             factors = _signed(values, self.left)
-            _add(slopes, self.left, above * _others(factors, self.starts, self.owner))
+            _add(slopes, self.left, above * products_of_others(factors, self.starts, self.owner))
         else:
             _add(slopes, self.left, above * _signed(values, self.right))
             _add(slopes, self.right, above * _signed(values, self.left))
@@ -66,12 +69,34 @@ def _add(slopes: Array, events: Index, amounts: Array) -> None:
     np.add.at(slopes, events >> 1, np.where(events & 1, -amounts, amounts))
 
 
-def _others(factors: Array, starts: Index, owner: Index) -> Array:
-    """For every factor the product of the others of its group, also where factors are zero."""
-    zero = factors == 0.0
-    safe = np.where(zero, 1.0, factors)
-    zeros = np.add.reduceat(zero.astype(np.int64), starts)[owner] - zero
-    return np.where(zeros > 0, 0.0, np.multiply.reduceat(safe, starts)[owner] / safe)
+class Layer(Protocol):
+    """Gates whose children have values already."""
+
+    def forward(self, values: Array) -> None:
+        """Set the values of the layer's gates."""
+        ...
+
+    def backward(self, values: Array, slopes: Array) -> None:
+        """Pass the slopes of the layer's gates on to their children."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeadLayer:
+    """Heads of one kind: the events of their edges, and the places of their slots."""
+
+    kernel: Kernel
+    edges: Index
+    slots: Index
+
+    def forward(self, values: Array) -> None:
+        """Set the values of the slots."""
+        values[self.slots] = self.kernel.forward(_signed(values, self.edges))
+
+    def backward(self, values: Array, slopes: Array) -> None:
+        """Pass the slopes of the slots on to the edges."""
+        del values
+        _add(slopes, self.edges, self.kernel.backward(slopes[self.slots]))
 
 
 @dataclass(eq=False, slots=True)
@@ -111,8 +136,9 @@ class Sweep:
         return self.leaves[real], slopes[: len(self.leaves)][real]
 
 
-def sweep(gates: Gates, moved: Index, events: Index) -> Sweep:
+def sweep(heads: Heads, moved: Index, events: Index) -> Sweep:
     """Arrange everything below `events` in layers."""
+    gates = heads.gates
     roots = resolved(events, moved, gates.first_gate)
     found, edges = _below(gates, moved, roots)
     nodes = distinct(
@@ -129,16 +155,12 @@ def sweep(gates: Gates, moved: Index, events: Index) -> Sweep:
     def local(events: Index) -> Index:
         return 2 * places[events >> 1] + (events & 1)
 
-    graph = _Graph(
-        gates.is_sum.all[found - gates.first_gate],
-        len(leaves),
-        np.concatenate([np.zeros(0, np.int64), *(edge[0] for edge in edges)]),
-        *(
-            local(np.concatenate([np.zeros(0, np.int64), *(edge[side] for edge in edges)]))
-            for side in (1, 2)
-        ),
+    owner, left, right = (
+        np.concatenate([np.zeros(0, np.int64), *(edge[side] for edge in edges)])
+        for side in range(3)
     )
-    return Sweep(leaves, len(leaves) + len(found), graph.layers(), local(roots))
+    graph = _Graph(heads, found, len(leaves), owner, local(left), local(right))
+    return Sweep(leaves, graph.size, graph.layers(), local(roots))
 
 
 def _below(
@@ -163,20 +185,46 @@ def _below(
         ahead = np.concatenate([left, right]) >> 1
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class _Graph:
-    """Gates by position, and their edges sorted by gate, over places in the array of values."""
+    """Gates by position, and their edges sorted by gate, over places in the array of values.
 
-    is_sum: np.ndarray
+    The slots of heads come after all gates; classes of a head read them instead of the head.
+    """
+
+    heads: Heads
+    gates: Index
     offset: int
     owner: Index
     left: Index
     right: Index
+    size: int = field(init=False)
+    _head: Index = field(init=False)
+    _slots: Index = field(init=False)
+    _read: Index = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._head = self.heads.number(self.gates)
+        widths = np.zeros(len(self.gates), np.int64)
+        found = self._head >= 0
+        widths[found] = self.heads.slots.all[self._head[found]]
+        self._slots = self.offset + len(self.gates) + np.cumsum(widths) - widths
+        self.size = self.offset + len(self.gates) + int(widths.sum())
+        store = self.heads.gates
+        slot = store.slot.all[self.gates - store.first_gate][self.owner]
+        self._read = self.left
+        reads = np.flatnonzero(slot >= 0)
+        if len(reads):
+            self._read = self.left.copy()
+            head = self.left[reads] // 2 - self.offset
+            self._read[reads] = 2 * (self._slots[head] + slot[reads])
 
     def layers(self) -> list[Layer]:
         """Gates in rounds: a gate is ready when all its children have values."""
         starts = run_starts(self.owner)
         lengths = run_lengths(starts, len(self.owner))
+        kind = self.heads.gates.is_sum.all[self.gates - self.heads.gates.first_gate].astype(int)
+        kind[self._head >= 0] = 2
         child = np.concatenate([self.left, self.right]) // 2 - self.offset
         parent = np.concatenate([self.owner, self.owner])
         parent, child = parent[child >= 0], child[child >= 0]
@@ -186,10 +234,10 @@ class _Graph:
         first = np.cumsum(ups) - ups
         ready, out = np.flatnonzero(waiting == 0), list[Layer]()
         while len(ready):
-            for summed in (False, True):
-                chosen = ready[self.is_sum[ready] == summed]
+            for number in range(3):
+                chosen = ready[kind[ready] == number]
                 if len(chosen):
-                    out.append(self._layer(chosen, starts[chosen], lengths[chosen], summed=summed))
+                    out += self._layer(chosen, starts[chosen], lengths[chosen], number)
             above = np.sort(parent[spans(first[ready], ups[ready])])
             heads = run_starts(above)
             told, times = above[heads], run_lengths(heads, len(above))
@@ -197,9 +245,20 @@ class _Graph:
             ready = told[waiting[told] == 0]
         return out
 
-    def _layer(self, chosen: Index, starts: Index, lengths: Index, *, summed: bool) -> Layer:
+    def _layer(self, chosen: Index, starts: Index, lengths: Index, kind: int) -> list[Layer]:
+        if kind == 2:
+            return [
+                self._head_layer(chosen[at], starts[at], lengths[at], kernel)
+                for at, kernel in self.heads.kernels(self._head[chosen])
+            ]
         edge = spans(starts, lengths)
         begin = np.cumsum(lengths) - lengths
         owner = np.repeat(np.arange(len(chosen)), lengths)
-        right = self.right[edge] if summed else None
-        return Layer(chosen + self.offset, begin, owner, self.left[edge], right)
+        right = self.right[edge] if kind == 1 else None
+        return [GateLayer(chosen + self.offset, begin, owner, self._read[edge], right)]
+
+    def _head_layer(
+        self, chosen: Index, starts: Index, lengths: Index, kernel: Kernel
+    ) -> HeadLayer:
+        slots = spans(self._slots[chosen], self.heads.slots.all[self._head[chosen]])
+        return HeadLayer(kernel, self.left[spans(starts, lengths)], slots)

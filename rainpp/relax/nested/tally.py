@@ -224,6 +224,11 @@ class Tally:
         """Totals of `size` states in which nobody was seen yet."""
         return [np.full(size, total.neutral, total.adds.dtype) for total in self.totals]
 
+    @property
+    def combines(self) -> list[np.ufunc]:
+        """What combines each total."""
+        return [total.combine for total in self.totals]
+
     def combined(self, left: Sequence[Values], right: Sequence[Values]) -> list[Values]:
         """Totals of both."""
         return [t.combine(x, y) for t, x, y in zip(self.totals, left, right, strict=True)]
