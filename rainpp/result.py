@@ -32,6 +32,7 @@ from rainpp.connection import exclusive
 from rainpp.errors import ComplaintError
 from rainpp.relax.answer import Answer
 from rainpp.relax.ask import AnyAnswer
+from rainpp.relax.portable import Portable, long_form
 from rainpp.relax.whynot import blocker_beyond_a_block
 from rainpp.setting import Setting
 
@@ -78,6 +79,33 @@ class Result:
         """Derivative of one relaxed cell by every probability: {(model, table): (V, R)}."""
         position = self._position(column, row, where)
         return self.answer.gradient(position, column)
+
+    def portable_sql(self, dialect: str = "duckdb", *, rid: str | Mapping[str, str] = "rid") -> str:
+        """The relaxed answer as plain SQL over probabilities in the long form.
+
+        Parameters
+        ----------
+        dialect : "duckdb", "sqlite", "postgres", "spark" or "datafusion".
+        rid : the column with the row id, for all tables of the query or by table name.
+
+        Raises
+        ------
+        UnsupportedQueryError : no sum of products gives the answer, or a part of the query means
+            something else in another database.
+        """
+        return self.portable(rid=rid).value_sql(dialect)
+
+    def portable(self, *, rid: str | Mapping[str, str] = "rid") -> Portable:
+        """The same with the tables it reads and the gradient of its cells; errors as above."""
+        return self.setting.portable(rid)
+
+    def portable_tables(self) -> dict[str, pd.DataFrame]:
+        """The probabilities that portable SQL reads, by table name: columns rid, cls and prob.
+
+        `rid` is DuckDB's row id. Errors are those of `portable_sql`.
+        """
+        tables = self.setting.portable().tables
+        return {t.name: long_form(self.setting.tables[t.slot].predictions) for t in tables}
 
     def complain(
         self,

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from rainpp.connection import exclusive
-from rainpp.errors import DataError
+from rainpp.errors import DataError, UnsupportedQueryError
 from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
 from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer, as_statement
+from rainpp.relax.plan import make_plan
+from rainpp.relax.portable import Portable, generate
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,25 @@ class Setting:
         """The same query evaluated operator by operator, whatever joined rows share."""
         with exclusive(self.connection):
             return replace(self, plan=as_statement(self.plan, self.connection))
+
+    def portable(self, rid: str | Mapping[str, str] = "rid") -> Portable:
+        """The query in the long form, for any database; see `relax.portable.generate`.
+
+        Raises
+        ------
+        UnsupportedQueryError : the mode is not exact, or the query has no such form; it says why.
+        """
+        if self.mode != "exact":
+            raise UnsupportedQueryError(
+                self.plan.sql.strip(),
+                why=f'portable SQL gives exact expectations, not those of mode="{self.mode}"',
+                instead='Query again with mode="exact"',
+            )
+        functions = {name: model.classes for name, model in self.models.items()}
+        with exclusive(self.connection):
+            return generate(
+                make_plan(self.plan.sql, self.connection, functions), self.connection, rid=rid
+            )
 
     def check_unchanged(self) -> None:
         """Refuse to compare with an answer whose rows are no longer there as they were.

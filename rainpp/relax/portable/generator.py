@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
+import pandas as pd
 from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
@@ -24,7 +26,7 @@ from rainpp.relax.portable.messages import Sum, of_group
 from rainpp.relax.portable.presence import presence_sql
 from rainpp.relax.portable.select import ONE, base_table, probability_table
 from rainpp.relax.query import Aggregate, Cell, Query, Slot
-from rainpp.types import ClassValue
+from rainpp.types import ClassValue, PredictionTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,18 @@ def generate(
     )
     made.value_sql()
     return made
+
+
+def long_form(table: PredictionTable) -> pd.DataFrame:
+    """The probabilities (V, R) of a table as V · R rows of rid, cls and prob."""
+    v, r = table.probabilities.shape
+    return pd.DataFrame(
+        {
+            "rid": np.repeat(table.rowids, r),
+            "cls": np.tile(np.arange(r, dtype=np.int32), v),
+            "prob": np.asarray(table.probabilities, np.float64).ravel(),
+        }
+    )
 
 
 def _check_members(query: Query, aggregate: Aggregate) -> None:

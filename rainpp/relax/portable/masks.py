@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
+from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.catalog import quote
 from rainpp.relax.events import All, Event, Leaf, Reading
 from rainpp.relax.masks import Factor
@@ -89,7 +90,7 @@ class Writer:
     def _written(self, node: exp.Expr, shown: str) -> str:
         names = {hole_name(hole): Atom(*hole) for hole, _ in self.query.calls}
         aliases = {source.alias: index for index, source in enumerate(self.query.sources)}
-        holder = exp.Paren(this=portable(node, shown))
+        holder = exp.Paren(this=self._portable(node, shown))
         for column in list(holder.find_all(exp.Column)):
             if not column.table and column.name in names:
                 column.replace(self._class_value(names[column.name]))
@@ -97,6 +98,19 @@ class Writer:
                 row_id = self.rids[aliases[column.table]]
                 column.replace(exp.column(row_id, table=column.table, quoted=True))
         return cast(exp.Expr, holder.this).sql(dialect="duckdb")
+
+    def _portable(self, node: exp.Expr, shown: str) -> exp.Expr:
+        try:
+            return portable(node, shown)
+        except UnsupportedQueryError as error:
+            fragment, why = (self._spelled(text) for text in (error.fragment, error.why))
+            raise UnsupportedQueryError(fragment, why=why, instead=error.instead) from None
+
+    def _spelled(self, text: str) -> str:
+        """Predictions as the user wrote them."""
+        for hole, call in self.query.calls:
+            text = text.replace(f'"{hole_name(hole)}"', call)
+        return text
 
     def _class_value(self, atom: Atom) -> exp.Expr:
         classes = self.query.classes[atom.slot]

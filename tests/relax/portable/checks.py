@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 from rainpp.relax import ask
 from rainpp.relax.answer import evaluate
 from rainpp.relax.plan import make_plan
-from rainpp.relax.portable import generate
+from rainpp.relax.portable import generate, long_form
 from tests.relax.portable.engines import same
 from tests.relax.worlds import predictions
 
@@ -23,8 +24,12 @@ class Trial:
         self.plan = make_plan(sql, con, functions)
         self.tables = predictions(con, self.plan, probabilities, functions)
         self.answer = evaluate(self.plan, con, self.tables)
-        self.best = ask.answer(self.plan, con, self.tables)
         self.made = generate(self.plan, con)
+
+    @functools.cached_property
+    def best(self):
+        """The answer by whichever evaluator knows existence exactly."""
+        return ask.answer(self.plan, self.con, self.tables)
 
     def load(self, engine, loaded=None):
         """The tables of the query, with row ids, and the probabilities in the long form."""
@@ -36,7 +41,8 @@ class Trial:
                 if loaded is not None:
                     loaded.add(name)
         for table in self.made.tables:
-            engine.load(table.name, long_form(self.tables[table.slot]))
+            frame = long_form(self.tables[table.slot])
+            engine.load(table.name, pa.Table.from_pandas(frame, preserve_index=False))
 
     def values(self, engine):
         """Rows of the value SQL on one database."""
@@ -65,7 +71,8 @@ class Trial:
         answer = answer or self.answer
         for position in range(len(answer.frame)):
             expected = answer.key(position).values()
-            if all(same(a, b) for a, b in zip(key, expected, strict=True)):
+            # One expression twice in SELECT is one key here and two there.
+            if all(same(a, b) for a, b in zip(key, expected, strict=False)):
                 return position
         return None
 
@@ -99,15 +106,3 @@ def assert_same_slopes(seen, wanted, sql):
     """Equal but for a constant per row, which no change of probabilities that sum to 1 notices."""
     off = (seen - seen.mean(axis=1, keepdims=True)) - (wanted - wanted.mean(axis=1, keepdims=True))
     assert np.abs(off).max(initial=0.0) <= 1e-9 * max(1.0, np.abs(wanted).max(initial=0.0)), sql
-
-
-def long_form(table):
-    """P(rid, cls, prob) of a prediction table."""
-    v, r = table.probabilities.shape
-    return pa.table(
-        {
-            "rid": np.repeat(table.rowids, r),
-            "cls": np.tile(np.arange(r, dtype=np.int32), v),
-            "prob": table.probabilities.astype(np.float64).ravel(),
-        }
-    )
