@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rainpp.complaint import Cell, Complaint, Quantity, Wish
+from rainpp.errors import ComplaintError
 from rainpp.ranking import Ranking
 from rainpp.traced import Traced
 
@@ -22,6 +23,7 @@ class BoundComplaint(Traced):
 
     complaint: Complaint
     result: Result = field(repr=False)
+    model_name: str | None = None
 
     @property
     def about(self) -> Quantity:
@@ -37,6 +39,25 @@ class BoundComplaint(Traced):
     def want(self) -> Wish:
         """What should change."""
         return self.complaint.want
+
+    def through(self, model: str) -> BoundComplaint:
+        """The same complaint seen through one of the models the query calls.
+
+        Its ranking is over that model's training rows, the other models staying as they are.
+        Effects are in units of the query, so rankings through different models can be compared.
+
+        Raises
+        ------
+        ComplaintError : the query calls no such model.
+        """
+        names = sorted({name for name, _ in self.gradient})
+        found = [name for name in names if name.lower() == str(model).lower()]
+        if not found:
+            raise ComplaintError(
+                f"{self.about} does not depend on a model {model!r}; it depends on: "
+                f"{', '.join(names)}."
+            )
+        return replace(self, model_name=found[0])
 
     def vector(self) -> np.ndarray:
         """The complaint as k numbers: all a model's owner needs for `index.rank(vector)`."""
@@ -64,6 +85,7 @@ class KeptCell(Traced):
 
     cell: Cell
     result: Result = field(repr=False)
+    model_name: str | None = None
 
     @property
     def about(self) -> Quantity:

@@ -24,6 +24,7 @@ class Traced(ABC):
     """A quantity, the result it was read from, and its gradient by the model's parameters."""
 
     result: Result
+    model_name: str | None
 
     @property
     @abstractmethod
@@ -44,12 +45,12 @@ class Traced(ABC):
         RainError : it depends on no model, on two, or the model has no index.
         """
         names = sorted({name for name, _ in self.gradient})
-        if len(names) != 1:
+        if self.model_name is None and len(names) != 1:
             raise RainError(
                 f"{self.about} depends on the models {names}; a ranking is over the training rows "
-                "of one model. Complain about a query with one of them."
+                "of one model: choose it with complaint.through(name)."
             )
-        registered = self.result.setting.models[names[0]]
+        registered = self.result.setting.models[self.model_name or names[0]]
         if registered.index is None or registered.model is None:
             raise RainError(
                 f"`{registered.name}` was registered with probabilities only: there are gradients "
@@ -89,7 +90,8 @@ class Traced(ABC):
 
     def _weighted_tables(self) -> list[tuple[InferenceTable, np.ndarray]]:
         by_key = {(s.model, s.table): t for s, t in self.result.setting.tables.items()}
-        return [(by_key[key], weights) for key, weights in self.gradient.items()]
+        name = self.registered.name
+        return [(by_key[key], w) for key, w in self.gradient.items() if key[0] == name]
 
     def _project(self, table: InferenceTable, weights: np.ndarray) -> np.ndarray:
         if table.projections is not None:
