@@ -227,9 +227,9 @@ class Answer:
     def row_pairs(self) -> int:
         """How many joined rows the answer's rows are made of, when their existence is not exact.
 
-        Zero where it is: no two joined rows of a group share a prediction.
+        Zero where it is: the rows are certain, or no two joined rows of a group share a prediction.
         """
-        if not self._plan.query.keys or self._sums.independent:
+        if not self._plan.query.keys or self._sums.certain_rows or self._sums.independent:
             return 0
         return math.prod(len(relation) for relation in self._sums.relations)
 

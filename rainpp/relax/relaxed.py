@@ -15,7 +15,7 @@ from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.average import Average, existence
 from rainpp.relax.capture import Relation, capture
 from rainpp.relax.edges import pairing, parents_first
-from rainpp.relax.events import Leaf
+from rainpp.relax.events import Leaf, atoms_of
 from rainpp.relax.formula import Term
 from rainpp.relax.joinsums import JoinFrame, JoinSums, join_frame
 from rainpp.relax.measures import AggregatePlan, Measure, Relaxation
@@ -137,6 +137,11 @@ class Sums:
         if self._independent is None:
             self._independent = self.frame is None and self._rows_are_independent()
         return self._independent
+
+    @property
+    def certain_rows(self) -> bool:
+        """Whether no prediction decides which rows are joined and how they are grouped."""
+        return not self.axes and not any(map(atoms_of, self.relaxed.measures[0].events))
 
     def average(self, plan: AggregatePlan, place: Place) -> Average:
         """E[S/N | N > 0] of an average over uncertain rows."""

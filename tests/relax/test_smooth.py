@@ -137,6 +137,34 @@ def test_probabilities_of_joined_rows(con, sql):
     assert_slopes(con, mine, {"t": P, "s": q}, tables=["t", "s"][: 1 + ("{r}" in sql)])
 
 
+def test_rows_that_share_a_number_still_exist_exactly(con):
+    """A number of one row in several joined rows ties none of them together."""
+    sql = "SELECT s.b, sum({l} * a) AS n FROM t JOIN s USING (g) GROUP BY s.b ORDER BY s.b"
+    got = evaluated(con, sql.format(l="predict_proba(t.i)[1]"), {"t": P})
+    assert got.method == "exact (factorised join)"
+    assert got.relaxed["_exists"].tolist() == [1.0] * 3
+    nullable = "SELECT avg(n * predict_proba(t.i)[1]) AS m FROM t JOIN s USING (g)"
+    with_probabilities(con)
+    expected = frame(con, "SELECT avg(n * p1) AS m FROM t JOIN s USING (g)")["m"][0]
+    got = evaluated(con, nullable, {"t": P})
+    np.testing.assert_allclose(got.cell(0, "m"), [expected] * 2)
+    assert got.method == "exact (factorised join)"
+
+
+def test_an_average_over_uncertain_rows_of_a_number_they_share(con):
+    con.execute("DELETE FROM t WHERE i > 3")
+    q = random_probabilities(7, 3)
+    with_probabilities(con, q, "s")
+    con.execute("DELETE FROM s WHERE i = 2")
+    sql = "SELECT avg(a * {r}) AS n FROM {t} t JOIN s USING (g) WHERE {p} <> 1"
+    mine = sql.format(r="predict_proba(s.i)[2]", t="t", p="predict(t.i)")
+    plain = sql.format(r="s.p2", t="{t}", p="t.pred")
+    members = plain.replace("avg(a * s.p2)", "count(*)")
+    got = evaluated(con, mine, {"t": P[:4], "s": q[:2]}).cell(0, "n")[1]
+    np.testing.assert_allclose(got, expectation(con, plain, {"t": P[:4]}, condition=members))
+    assert_slopes(con, mine, {"t": P[:4], "s": q[:2]}, tables=["t", "s"])
+
+
 def test_a_row_joined_with_itself_squares_its_probability(con):
     with_probabilities(con)
     sql = "SELECT sum({l} * {r}) AS n FROM t x JOIN t y ON x.g = y.g"
