@@ -30,10 +30,15 @@ class Source:
     """
 
     alias: str
-    text: str
+    text: str = ""
     base: Base | None = None
     relation: Relation | None = None
     rid: str = ""
+
+    @property
+    def sql(self) -> str:
+        """What stands after FROM, without the alias."""
+        return self.text if self.relation is None else self.relation.name
 
 
 class Body:
@@ -53,7 +58,7 @@ class Body:
         sources: list[Source] = []
         inner: list[exp.Expr] = []
         if scope.keys is not None:
-            sources.append(Source(scope.outer, scope.keys.name, relation=scope.keys))
+            sources.append(Source(scope.outer, relation=scope.keys))
         start = node.args.get("from_")
         if start is not None:
             sources.append(self._source(start.this))
@@ -107,7 +112,7 @@ class Body:
                 return Source(alias, context.expanded(base), base=base)
             if node.name in self._scope.relations:
                 found = self._scope.relations[node.name]
-                return Source(alias, found.name, relation=found)
+                return Source(alias, relation=found)
             if node.db:
                 bare = node.copy()
                 bare.set("alias", None)
@@ -117,7 +122,7 @@ class Body:
             titles = [c.name for c in node.args["alias"].args.get("columns") or []]
             names = output_names(node.this)
             found = self._engine.titled(found, [*titles, *names[len(titles) :]])
-            return Source(alias, found.name, relation=found)
+            return Source(alias, relation=found)
         bare = node.copy()
         columns = node.args["alias"].args.get("columns") if node.args.get("alias") else None
         bare.set("alias", None)
@@ -145,7 +150,7 @@ class Body:
         items += [f"{quote(alias)}.{column} AS {title}" for alias, column, title in lineage]
         text = f"{self._scope.prefix()}SELECT {', '.join(items) or '1 AS one'}"
         if sources:
-            listed = ", ".join(f"{source.text} AS {quote(source.alias)}" for source in sources)
+            listed = ", ".join(f"{source.sql} AS {quote(source.alias)}" for source in sources)
             text += f" FROM {listed}"
         if conditions:
             text += f" WHERE {' AND '.join(f'({context.sql(self._place(c))})' for c in conditions)}"
@@ -228,7 +233,7 @@ class Body:
         )
         alias = f"j{len(self._moved)}_{right.alias}"
         self._moved |= {name: (alias, ".".join(name)) for name in [*left_names, *right_names]}
-        return Source(alias, found.name, relation=found)
+        return Source(alias, relation=found)
 
     def _names_of(self, aliases: set[str]) -> list[ColumnName]:
         """Columns of `aliases` that the whole block reads."""

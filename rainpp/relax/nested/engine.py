@@ -15,9 +15,10 @@ from sqlglot import exp
 
 from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.catalog import quote
+from rainpp.relax.codes import key_codes
 from rainpp.relax.nested.algebra import Index, Members
 from rainpp.relax.nested.names import KEY, Scope
-from rainpp.relax.nested.relation import ROW, Context, Relation, integers
+from rainpp.relax.nested.relation import ROW, Context, Relation, dense, integers
 from rainpp.relax.nested.rewriting import order_keys, output_names
 
 
@@ -150,14 +151,28 @@ class Engine:
         n = len(found)
         if not columns or not n:
             return np.zeros(n, np.int64), np.zeros(min(n, 1), np.int64), min(n, 1)
-        order = ", ".join(quote(name) for name in columns)
+        values = [found.table.column(name) for name in columns]
+        texts = any(not pa.types.is_primitive(column.type) for column in values)
+        code = first = np.arange(n)
+        if not (texts and self.context.collates):
+            code, first = key_codes(values)
+        rank = self._ranked(found.table.select(columns).take(pa.array(first)))
+        # Values that are equal without being identical get their common rank here.
+        firsts = np.full(int(rank.max()) + 1, n, np.int64)
+        np.minimum.at(firsts, rank, first)
+        return rank[code], firsts, len(firsts)
+
+    def _ranked(self, table: pa.Table) -> Index:
+        """The rank of every row among the distinct ones, in DuckDB's order."""
+        if table.num_columns == 1 and _is_plain_integer(table.column(0)):
+            return dense(integers(table, table.column_names[0]))
+        numbered = table.append_column(ROW, pa.array(np.arange(table.num_rows)))
+        order = ", ".join(quote(name) for name in table.column_names)
         fetched = self.context.fetch(
             f"SELECT dense_rank() OVER (ORDER BY {order}) - 1 AS code "
-            f"FROM {found.name} ORDER BY {ROW}"
+            f"FROM {self.context.register(numbered)} ORDER BY {ROW}"
         )
-        code = integers(fetched, "code")
-        _, first = np.unique(code, return_index=True)
-        return code, first.astype(np.int64), len(first)
+        return integers(fetched, "code")
 
     def distinct(self, found: Relation) -> Relation:
         """SELECT DISTINCT: equal rows are one, there if any of them is."""
@@ -216,3 +231,7 @@ class Engine:
     def refuse(self, node: exp.Expr, why: str, instead: str) -> NoReturn:
         """Raise the error for something that has no relaxation."""
         raise UnsupportedQueryError(self.context.shown(node), why=why, instead=instead)
+
+
+def _is_plain_integer(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_integer(column.type)) and not column.null_count

@@ -60,8 +60,13 @@ class Rows:
 
     def evaluate(self, items: Sequence[tuple[str, exp.Expr]]) -> pa.Table:
         """Values of expressions, one row per row."""
+        known, table = set(self.relation.columns), self.relation.table
+        placed = [(name, self.place(node)) for name, node in items]
+        plain = [(n, e.name) for n, e in placed if _is_column(e) and e.name in known]
+        if len(plain) == len(items) > 0:
+            return table.select([name for _, name in plain]).rename_columns([n for n, _ in plain])
         context = self.engine.context
-        listed = ", ".join(f"{context.sql(self.place(e))} AS {quote(n)}" for n, e in items)
+        listed = ", ".join(f"{context.sql(node)} AS {quote(name)}" for name, node in placed)
         return context.fetch(
             f"{self.scope.prefix()}SELECT {listed or '1 AS one'} FROM {self.relation.name} AS b "
             f"ORDER BY b.{ROW}"
@@ -300,6 +305,10 @@ class Rows:
         taken = self.taken(found.segment, found.ids, {column: found.table.column("v0")})
         context.note("window", context.shown(window), len(found.ids))
         return taken.knowing(window, column)
+
+
+def _is_column(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Column) and node.table == "b" and not node.args.get("db")
 
 
 def _subqueries(node: exp.Expr) -> Iterator[exp.Expr]:
