@@ -137,7 +137,13 @@ class Circuit:
 
     def _fold(self) -> Fold:
         return Fold(
-            self._gates, self._supports, self._compiler, self._connection, share=self._exact
+            self._gates,
+            self._supports,
+            self._compiler,
+            self._heads,
+            self._counting,
+            self._connection,
+            share=self._exact,
         )
 
     def average(self, members: Members, aggregation: Aggregation) -> Moment:

@@ -96,7 +96,7 @@ class Counting:
         parts = np.maximum.reduceat(terms.part, starts) - terms.part[starts] + 1
         made = self._heads.add(self._number, terms.event, sizes, terms.width + 2, parts + 8)
         self._place.update(
-            zip(made.tolist(), range(len(self._start), len(self._start) + len(made)))
+            zip(made.tolist(), range(len(self._start), len(self._start) + len(made)), strict=True)
         )
         self._start.extend(len(self._part) + starts)
         self._size.extend(sizes)

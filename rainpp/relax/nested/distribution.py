@@ -9,12 +9,15 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from rainpp.relax.nested.addition import Addition
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Aggregation, Members, Outcomes
 from rainpp.relax.nested.arrays import Index, run_lengths, run_starts
 from rainpp.relax.nested.compile import Compiler, connected
 from rainpp.relax.nested.connect import sums
+from rainpp.relax.nested.counting import Counting
 from rainpp.relax.nested.fold import States, folded
 from rainpp.relax.nested.gates import Gates
+from rainpp.relax.nested.heads import Heads
 from rainpp.relax.nested.parts import PartStates
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.tally import Tally, distinct_states
@@ -27,6 +30,8 @@ class Fold:
     gates: Gates
     supports: Supports
     compiler: Compiler
+    heads: Heads
+    counting: Counting
     connection: duckdb.DuckDBPyConnection
     share: bool
 
@@ -44,6 +49,24 @@ class Fold:
             return Outcomes(nothing, tally.results(nothing, tally.start(0)), nothing)
         work = PartStates(self.gates, self.supports, tally)
         parts, segment = self._listed(members, work)
+        added = Addition.of(tally, parts, segment)
+        if added is None:
+            return self._tabled(members, tally, work, parts, segment)
+        found = added.outcomes(tally, self.counting, self.heads, self.supports, members)
+        there = found.take(np.flatnonzero(found.totals[0] > 0))
+        out = Outcomes(there.owner, tally.results(there.owner, there.totals), there.events)
+        rest = ~np.isin(segment, added.segments)
+        if not rest.any():
+            return out
+        at = np.flatnonzero(rest[parts.owner])
+        others = parts.take(at)
+        others = States((np.cumsum(rest) - 1)[others.owner], others.totals, others.events)
+        return _together(out, self._tabled(members, tally, work, others, segment[rest]))
+
+    def _tabled(
+        self, members: Members, tally: Tally, work: PartStates, parts: States, segment: Index
+    ) -> Outcomes:
+        """Results by tables of running totals."""
         states = folded(self.gates, tally, parts, segment, work.made)
         if work.simple:
             self.compiler.trust(np.concatenate([parts.events, *work.made]))
@@ -111,6 +134,13 @@ class Fold:
                 behind = np.isin(members.segment, states.owner[fresh][new])
                 self.supports.note(members.ids[behind], members.segment[behind])
         return out
+
+
+def _together(left: Outcomes, right: Outcomes) -> Outcomes:
+    segment = np.concatenate([left.segment, right.segment])
+    order = np.argsort(segment, kind="stable")
+    table = pa.concat_tables([left.table, right.table]).take(pa.array(order))
+    return Outcomes(segment[order], table, np.concatenate([left.ids, right.ids])[order])
 
 
 def possible(members: Members) -> Members:

@@ -214,9 +214,14 @@ class Supports:
 
     def _clashing(self, owner: Index, variables: Index) -> Index:
         """Derived variables with a prediction that another variable of the owner has too."""
+        many = np.r_[False, owner[1:] == owner[:-1]]
+        many[:-1] |= many[1:]
+        derived = np.bincount(owner[variables >= self._gates.num_predictions])
+        many &= np.r_[derived, np.zeros(int(owner.max(initial=0)) + 1, np.int64)][owner] > 0
+        owner, variables = owner[many], variables[many]
         unique, _, which = numbered(variables)
-        if not len(unique) or unique[-1] < self._gates.num_predictions:
-            return unique[:0]
+        if not len(unique):
+            return unique
         start, base = self._predictions_of(unique)
         sizes = np.diff(start)[which]
         pair = np.repeat(np.arange(len(owner)), sizes)

@@ -224,6 +224,17 @@ class Tally:
         """Totals of `size` states in which nobody was seen yet."""
         return [np.full(size, total.neutral, total.adds.dtype) for total in self.totals]
 
+    def additive(self) -> tuple[int, int] | None:
+        """Which total says that a member counts, and which one adds up integers; None if not so."""
+        rest = range(1, len(self.totals))
+        adds = [i for i in rest if self.totals[i].combine is np.add]
+        flags = [i for i in rest if self.totals[i].combine is np.bitwise_or] or [0]
+        if len(adds) != 1 or len(flags) > 1 or len({*adds, *flags} - {0}) < len(self.totals) - 1:
+            return None
+        flag, values = self.totals[flags[0]].adds, self.totals[adds[0]].adds
+        fits = values.dtype == np.int64 and not values[flag == 0].any()
+        return (flags[0], adds[0]) if fits and flag.max(initial=0) <= 1 else None
+
     @property
     def combines(self) -> list[np.ufunc]:
         """What combines each total."""

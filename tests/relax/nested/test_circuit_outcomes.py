@@ -151,8 +151,8 @@ def test_a_count_of_a_thousand_rows_is_poisson_binomial():
 
 def test_counts_of_too_many_rows_are_refused_at_once():
     both = Both(0, [(1, 1)])
-    circuit = Circuit(Both.predictions([np.full((20_000, 2), 0.5)]), both.con)
-    rows = np.arange(20_000)
+    circuit = Circuit(Both.predictions([np.full((200_000, 2), 0.5)]), both.con)
+    rows = np.arange(200_000)
     members = Members(circuit.literals(0, rows, rows * 0), rows * 0, 1, None)
     with pytest.raises(Intractable, match="too many results"):
         circuit.outcomes(members, CALLS[:1])
