@@ -184,7 +184,7 @@ class Sums:
     def forward(self, inputs: Array) -> Array:
         """See `Kernel`."""
         terms = self.terms
-        leaves = np.bincount(self._leaf, inputs, self._leaves)
+        leaves = np.bincount(self._leaf, inputs, self._leaves).astype(np.float64)
         at, low, some, zero = self._places()
         out = np.zeros(int((terms.width + 2).sum()))
         out[at] = self._trees.forward(leaves)

@@ -214,6 +214,8 @@ class Supports:
 
     def _clashing(self, owner: Index, variables: Index) -> Index:
         """Derived variables with a prediction that another variable of the owner has too."""
+        if not len(owner):
+            return owner
         many = np.r_[False, owner[1:] == owner[:-1]]
         many[:-1] |= many[1:]
         derived = np.bincount(owner[variables >= self._gates.num_predictions])

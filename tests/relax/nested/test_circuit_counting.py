@@ -105,3 +105,9 @@ def test_few_large_integers_are_listed_one_by_one():
         circuit.probability(found.ids).sum(),
         1 - np.prod(1 - np.random.default_rng(0).dirichlet(np.ones(3), 4)[:, 0]),
     )
+
+
+def test_certain_events_share_nothing_with_derived_variables():
+    _, circuit, found = large(20, 1)
+    assert circuit.probability(np.array([1, 0])).tolist() == [1.0, 0.0]
+    assert circuit.probability(found.ids[:0]).shape == (0,)
