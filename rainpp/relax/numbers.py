@@ -21,6 +21,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import rows
 from rainpp.relax.dialect import dialect_for, parse_query, render
+from rainpp.relax.pointwise import grouped_by_row, is_row_by_row
 from rainpp.relax.query import AMOUNT
 from rainpp.relax.smooth import Number
 from rainpp.types import ClassValue
@@ -106,7 +107,20 @@ def read_numbers(sql: str, con: duckdb.DuckDBPyConnection, functions: Functions)
         bounds.append(_use(uses[name], call, tree, con))
     names, named = _names(calls, bounds, functions)
     known = plain | {name: number.classes for name, number in named.items()}
-    return Numbers(_replaced(sql, calls, names), named, known)
+    text = _replaced(sql, calls, names)
+    if None in bounds and is_row_by_row(tree):
+        text = _row_by_row(cast(exp.Select, tree), [uses[n] for n in numbered], names, known)
+    return Numbers(text, named, known)
+
+
+def _row_by_row(
+    tree: exp.Select, calls: Sequence[exp.Expr], names: Sequence[str], functions: Functions
+) -> str:
+    for call, name in zip(calls, names, strict=True):
+        call.set("this", name)
+    amounts = [call for call in calls if AMOUNT in call.name]
+    grouped_by_row(tree, amounts, functions)
+    return render(tree, dialect_for(functions))
 
 
 def _calls(sql: str, dialect: Dialect, functions: Functions) -> list[_Call]:
@@ -253,7 +267,7 @@ def _use(
         raise UnsupportedQueryError(
             call.shown,
             why="a number has a relaxation in comparisons with constants, and inside SUM and AVG "
-            "of one SELECT where it is only added, multiplied and divided by something else",
+            "or row by row in one SELECT, only added, multiplied and divided by something else",
             instead="Write the query with those",
         )
     return None
@@ -276,7 +290,7 @@ def _bounds(
 
 
 def _is_affine(node: exp.Expr, tree: exp.Query) -> bool:
-    """Whether `node` is summed in an item of SELECT, and the item is affine in it."""
+    """Whether `node` is summed, or shown row by row, in an item of SELECT that is affine in it."""
     child, summed = node, 0
     while child.parent is not None and child.parent is not tree:
         parent = child.parent
@@ -285,7 +299,8 @@ def _is_affine(node: exp.Expr, tree: exp.Query) -> bool:
         elif not _keeps_affine(child, parent):
             return False
         child = parent
-    return child.parent is tree and child.arg_key == "expressions" and summed == 1
+    shown = child.parent is tree and child.arg_key == "expressions"
+    return shown and (summed == 1 or (summed == 0 and is_row_by_row(tree)))
 
 
 def _is_mean(node: exp.Expr) -> bool:

@@ -257,6 +257,46 @@ def test_a_model_registered_under_the_name_wins(con):
     assert list(got.gradient(0, "n")) == [("predict_proba", "t")]
 
 
+ROW_BY_ROW = [
+    ("SELECT i, {l} AS n FROM t", ""),
+    ("SELECT {l} * a - 1 AS n, a, g, 'x' AS x FROM t ORDER BY n DESC", ""),
+    ("SELECT t.i, coalesce(n * {l}, 2) AS m, s.b FROM t JOIN s USING (g) ORDER BY t.i, s.b", ""),
+    ("SELECT i, {l} AS n FROM t WHERE {l} > 0.3 ORDER BY a, i", ""),
+    ("SELECT i, {l} AS n FROM t WHERE {p} = 1 ORDER BY 2", "pred"),
+]
+
+
+@pytest.mark.parametrize(("sql", "uncertain"), ROW_BY_ROW)
+def test_numbers_row_by_row(con, sql, uncertain):
+    with_probabilities(con)
+    con.execute("ALTER TABLE t ADD COLUMN pred INT")
+    for rid, winner in enumerate(P.argmax(axis=1)):
+        con.execute("UPDATE t SET pred = ? WHERE i = ?", [int(winner), rid])
+    got = evaluated(con, sql.format(l="predict_proba(t.i)[1]", p="predict(i)"), {"t": P})
+    expected = frame(con, sql.format(l="p1", p="pred"))
+    assert list(got.frame.columns) == list(expected.columns)
+    for column in expected.columns:
+        if column == "x":
+            continue
+        values = expected[column].astype(float)
+        np.testing.assert_allclose(got.frame[column].astype(float), values, rtol=1e-12)
+        np.testing.assert_allclose(got.relaxed[column].astype(float), values, rtol=1e-12)
+    exists = got.relaxed["_exists"]
+    if uncertain:
+        assert exists.tolist() == pytest.approx(P[got.frame["i"], 1].tolist())
+    else:
+        assert exists.tolist() == [1.0] * len(exists)
+
+
+def test_slope_of_a_number_of_one_row(con):
+    sql = "SELECT i, a * predict_proba(i)[1] AS n FROM t WHERE predict(i) <> 1"
+    got = evaluated(con, sql, {"t": P})
+    for row, i in enumerate(got.frame["i"]):
+        expected = np.zeros(P.shape)
+        expected[i, 1] = (7 * i) % 5 - 1.5
+        np.testing.assert_allclose(got.gradient(row, "n")["predict", "t"], expected, atol=1e-12)
+
+
 def test_columns_are_named_as_the_user_wrote_them(con):
     got = evaluated(con, "SELECT sum(predict_proba(i)[1]) FROM t", {"t": P})
     assert list(got.relaxed.columns) == ["sum(predict_proba(i)[1])", "_exists"]
@@ -278,7 +318,11 @@ REFUSED = [
     ("SELECT max(predict_proba(i)[1]) AS n FROM t", UnsupportedQueryError, r"\(i\)\[1\]`"),
     ("SELECT count(predict_proba(i)[1]) AS n FROM t", UnsupportedQueryError, r"\(i\)\[1\]`"),
     ("SELECT sum(DISTINCT predict_proba(i)[1]) AS n FROM t", UnsupportedQueryError, "number"),
-    ("SELECT predict_proba(i)[1] AS n FROM t", UnsupportedQueryError, r"\(i\)\[1\]`"),
+    ("SELECT DISTINCT predict_proba(i)[1] AS n FROM t", UnsupportedQueryError, r"\(i\)\[1\]`"),
+    ("SELECT i, predict_proba(i)[1] AS n FROM t LIMIT 2", UnsupportedQueryError, r"\(i\)\[1\]`"),
+    ("SELECT *, predict_proba(i)[1] FROM t", UnsupportedQueryError, "Name the columns"),
+    ("SELECT predict(i), predict_proba(i)[1] FROM t", UnsupportedQueryError, "beside a number"),
+    ("SELECT predict_proba(i)[1] AS n FROM t WHERE n > 0.5", UnsupportedQueryError, "`n`: the q"),
     ("SELECT count(*) FROM t GROUP BY predict_proba(i)[1]", UnsupportedQueryError, "number"),
     ("SELECT count(*) FROM t WHERE predict_proba(i)[1] = 0.5", UnsupportedQueryError, "BETWEEN"),
     ("SELECT count(*) FROM t WHERE predict_proba(i)[1] IN (1)", UnsupportedQueryError, "BETWEEN"),
