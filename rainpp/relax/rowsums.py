@@ -14,6 +14,7 @@ from rainpp.relax.capture import Index, Relation
 from rainpp.relax.formula import Compiler, Term, blocks
 from rainpp.relax.masks import Factor
 from rainpp.relax.query import Atom, Slot
+from rainpp.relax.smooth import NumberTable, winning_bands
 from rainpp.relax.weights import Beliefs, Product
 from rainpp.types import PredictionTable
 
@@ -41,6 +42,13 @@ class Predictions:
     slots: tuple[Slot, ...]
     tables: tuple[PredictionTable, ...]
     probabilities: tuple[Array, ...]
+
+    def likeliest(self, slot: int, places: Index) -> Index:
+        """The classes that the plain answer takes for some rows; ties go to the first class."""
+        table = self.tables[slot] if self.tables else None
+        if isinstance(table, NumberTable) and table.number.bounds is not None:
+            return winning_bands(table.values[places], table.number)
+        return np.argmax(self.probabilities[slot][places], axis=1)
 
 
 @dataclass(eq=False, slots=True)
