@@ -44,7 +44,8 @@ def test_capture_costs_little_more_than_the_query():
     assert max(ratios) <= 3.0
 
 
-def test_a_new_query_has_a_gradient_soon():
-    run = relaxation.new_query()
+@pytest.mark.parametrize("kind", relaxation.NEW_QUERIES)
+def test_a_new_query_has_a_gradient_soon(kind):
+    run = relaxation.new_query(kind)
     assert run["duckdb_ms"] <= 10
     assert run["median_ms"] <= 50

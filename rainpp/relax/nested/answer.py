@@ -64,6 +64,7 @@ class NestedAnswer:
         with ExitStack() as stack:
             self._found, self.steps = _solved(statement, con, predictions, stack, exact=exact)
         self.frame, self._table = statement.run(con, predictions.tables)
+        self._hard_columns: dict[int, Array] = {}
         self._rows = self._matched()
         self._check_cells()
         self._check_error(max_error)
@@ -259,7 +260,7 @@ class NestedAnswer:
 
         def distance(place: int) -> tuple[bool, int]:
             different = [
-                not _same(self._hard_cell(row, position), float(form.hard[place]))
+                not _same(self._hard_column(position)[row], form.hard[place])
                 for position, form in self._forms.items()
             ]
             return not self._found.hard[place], sum(different)
@@ -273,16 +274,14 @@ class NestedAnswer:
                 f"it has {self._table.num_rows} rows, {int(self._found.hard.sum())} expected"
             )
         for position, form in self._forms.items():
-            expected = form.hard[self._rows]
-            for row in range(len(self._rows)):
-                hard = self._hard_cell(row, position)
-                # A SUM over no row is NULL and counts as nothing.
-                nothing = math.isnan(hard) and expected[row] == 0.0
-                if not nothing and not _same(hard, float(expected[row])):
-                    self._disagree(
-                        f"column {self.frame.columns[position]} of row {row} is {hard}, "
-                        f"{expected[row]} expected"
-                    )
+            expected, hard = form.hard[self._rows], self._hard_column(position)
+            # A SUM over no row is NULL and counts as nothing.
+            nothing = np.isnan(hard) & (expected == 0.0)
+            for row in np.flatnonzero(~nothing & ~_same(hard, expected))[:1]:
+                self._disagree(
+                    f"column {self.frame.columns[position]} of row {row} is {hard[row]}, "
+                    f"{expected[row]} expected"
+                )
 
     def _disagree(self, what: str) -> None:
         raise QueryError(
@@ -292,8 +291,16 @@ class NestedAnswer:
         )
 
     def _hard_cell(self, row: int, position: int) -> float:
-        value = self._table.column(position)[row].as_py()
-        return math.nan if value is None else float(value)
+        return float(self._hard_column(position)[row])
+
+    def _hard_column(self, position: int) -> Array:
+        """A column of the hard answer; NULL is NaN."""
+        if position not in self._hard_columns:
+            values = self._table.column(position).to_pylist()
+            self._hard_columns[position] = np.asarray(
+                [math.nan if value is None else float(value) for value in values], np.float64
+            )
+        return self._hard_columns[position]
 
     def _position(self, column: str) -> int:
         found = [place for place in self._forms if self.frame.columns[place] == column]
@@ -338,10 +345,12 @@ class NestedAnswer:
         return f"{method}, error at most {self._half:.2g} (95 %)" if self._half else method
 
 
-def _same(hard: float, expected: float) -> bool:
-    if math.isnan(hard) or math.isnan(expected):
-        return math.isnan(hard) and math.isnan(expected)
-    return math.isclose(hard, expected, rel_tol=1e-6, abs_tol=1e-9)
+def _same(hard: Array, expected: Array) -> NDArray[np.bool_]:
+    """Which values agree; NaN only with NaN."""
+    with np.errstate(invalid="ignore"):
+        room = np.maximum(1e-6 * np.maximum(np.abs(hard), np.abs(expected)), 1e-9)
+        close = (hard == expected) | (np.abs(hard - expected) <= room) & np.isfinite(room)
+    return close | (np.isnan(hard) & np.isnan(expected))
 
 
 def _solved(

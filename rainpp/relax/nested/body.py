@@ -66,6 +66,7 @@ class Body:
             right, on = self._source(join.this), join.args.get("on")
             side = (join.side or "").upper()
             if side in ("LEFT", "RIGHT", "FULL"):
+                self._check_method(join)
                 ready = [part for part in inner if not self._waits(part)]
                 inner = [part for part in inner if self._waits(part)]
                 sources = [self._outer(sources, ready, right, on, side)]
@@ -101,7 +102,12 @@ class Body:
         return list(dict.fromkeys(found))
 
     def _check_join(self, join: exp.Join) -> None:
-        if join.args.get("method") or (join.kind or "INNER").upper() not in ("INNER", "CROSS"):
+        self._check_method(join)
+        if (join.kind or "INNER").upper() not in ("INNER", "CROSS"):
+            self._engine.refuse(join, "this kind of join has no relaxation", "Use JOIN ... ON")
+
+    def _check_method(self, join: exp.Join) -> None:
+        if join.args.get("method"):
             self._engine.refuse(join, "this kind of join has no relaxation", "Use JOIN ... ON")
 
     def _source(self, node: exp.Expr) -> Source:
@@ -141,6 +147,8 @@ class Body:
         self, sources: list[Source], conditions: list[exp.Expr], wanted: list[ColumnName]
     ) -> Relation:
         """Inner join of `sources`; a column (alias, name) comes out as "alias.name"."""
+        if len(sources) == 1 and sources[0].relation is not None and wanted and not conditions:
+            return self._passed_on(sources[0], sources[0].relation, wanted)
         context = self._context
         items = [
             f"{context.sql(self._place(_column(name)))} AS {quote('.'.join(name))}"
@@ -172,6 +180,15 @@ class Body:
             detail += f" where {' and '.join(context.shown(c) for c in conditions)}"
         context.note("rows", detail, n)
         return context.relation(shown, events, owner, cells)
+
+    def _passed_on(self, source: Source, found: Relation, wanted: list[ColumnName]) -> Relation:
+        """An earlier result under the names of this block."""
+        names = [self._moved.get(name, name)[1] for name in wanted]
+        titles = [".".join(name) for name in wanted]
+        table = found.table.select(names).rename_columns(titles)
+        cells = frozenset(t for t, name in zip(titles, names, strict=True) if name in found.cells)
+        self._context.note("rows", _described(source), len(found))
+        return self._context.relation(table, found.ids, found.owner, cells)
 
     def _varies(self, name: ColumnName, sources: list[Source]) -> bool:
         alias, column = self._moved.get(name, name)
@@ -205,10 +222,13 @@ class Body:
         side: str,
     ) -> Source:
         """LEFT, RIGHT or FULL JOIN of everything so far with `right`."""
-        left_names = self._names_of({s.alias for s in sources} | {n[0] for n in self._moved})
-        right_names = self._names_of({right.alias})
-        a = self._capture(sources, pending, left_names)
-        b = self._capture([right], [], right_names)
+        left_aliases = {s.alias for s in sources} | {n[0] for n in self._moved}
+        left_names, right_names = self._names_of(left_aliases), self._names_of({right.alias})
+        # Rows that meet nothing are dropped on one side: there, conditions may come first.
+        before = _only_over(on, left_aliases) if side == "RIGHT" else []
+        a = self._capture(sources, [*pending, *before], left_names)
+        alone = _only_over(on, {right.alias}) if side == "LEFT" else []
+        b = self._capture([right], alone, right_names)
         context, algebra = self._context, self._context.algebra
         place = {name: ("l", ".".join(name)) for name in left_names}
         place |= {name: ("r", ".".join(name)) for name in right_names}
@@ -265,6 +285,12 @@ def _described(source: Source) -> str:
     if source.base is not None:
         return source.base.entry.shown
     return "outer rows" if source.alias.startswith("outer_") else source.alias
+
+
+def _only_over(on: exp.Expr | None, aliases: set[str]) -> list[exp.Expr]:
+    """The parts of a join condition that read columns of `aliases` and nothing else."""
+    found = [(part, {c.table for c in part.find_all(exp.Column)}) for part in conjuncts(on)]
+    return [p for p, read in found if read and read <= aliases and p.find(exp.Query) is None]
 
 
 def _column(name: ColumnName) -> exp.Expr:

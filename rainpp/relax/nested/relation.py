@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from rainpp.relax.dialect import render
 from rainpp.relax.masks import literal, sql_type
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Algebra, Index
 from rainpp.relax.nested.resolve import Base
+from rainpp.relax.nested.wording import worded
 from rainpp.relax.query import Slot
 from rainpp.relax.rowsums import Predictions
 from rainpp.types import ClassValue, PredictionTable
@@ -96,12 +96,7 @@ class Context:
 
     def shown(self, node: exp.Expr) -> str:
         """SQL of a lowered expression as the user would write it."""
-        text = self.sql(node)
-        for slot, call in self.calls.items():
-            text = _named(text, slot, call)
-        for base in self.bases.values():
-            text = text.replace(f'"{base.name}"', base.entry.shown)
-        return _plain(text)
+        return worded(self.sql(node), self.calls, self.bases.values())
 
     def fetch(self, sql: str) -> pa.Table:
         """All rows of `sql`.
@@ -171,17 +166,6 @@ class Context:
         return f"(SELECT {', '.join(columns)} FROM {' CROSS JOIN '.join(parts)})"
 
 
-def _named(text: str, slot: int, call: str) -> str:
-    found = rf'("\w+"\.)?"(\w+\.)?__prediction_{slot}"'
-    return re.sub(found, lambda _: call, text)
-
-
-def _plain(text: str) -> str:
-    """Without the names of outer rows, and without quotes that SQL does not need."""
-    text = re.sub(r'"outer_\w+"\."(\w+)\.(\w+)"', r"\1.\2", text)
-    return re.sub(r'"([a-z_][a-z0-9_]*)"', r"\1", text)
-
-
 def place_rows(table: PredictionTable, rids: Index) -> Index:
     """Positions of row ids in a prediction table.
 
@@ -218,7 +202,7 @@ def combined_owner(columns: Sequence[Index], n: int) -> Index:
     code = columns[0]
     for column in columns[1:]:
         wide = dense(column)
-        code = dense(code) * (int(wide.max(initial=0)) + 1) + wide
+        code = dense(dense(code) * (int(wide.max(initial=0)) + 1) + wide)
     return code
 
 
