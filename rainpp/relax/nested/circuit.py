@@ -29,6 +29,7 @@ from rainpp.relax.nested.extremes import GreatestParts
 from rainpp.relax.nested.fold import States
 from rainpp.relax.nested.gates import Gates
 from rainpp.relax.nested.heads import Heads
+from rainpp.relax.nested.leading import Leading
 from rainpp.relax.nested.moments import Alternatives, AverageParts, Moment
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import Sweep, sweep
@@ -65,6 +66,7 @@ class Circuit:
         self._heads = Heads(self._gates)
         self._counting = Counting(self._gates, self._heads)
         self._supports = Supports(self._gates, self._heads.unfold)
+        self._leading = Leading(self._gates, self._supports, self._heads)
         self._compiler = Compiler(self._gates, self._supports)
         flat = [np.asarray(p, float).reshape(-1) for p in predictions.probabilities]
         self._classes: Array = np.concatenate([[0.0], *flat])
@@ -187,33 +189,33 @@ class Circuit:
 
         Raises
         ------
-        Intractable : more than the first row is asked for and rows are uncertain.
+        Intractable : uncertain rows are no independent parts of alternatives.
         """
-        if (ids == ALWAYS).all():
-            last = len(ids) if take is None else skip + take
-            place = np.arange(len(ids))
-            return np.where((place >= skip) & (place < last), ALWAYS, NEVER)
-        if skip or take != 1 or len(ids) > _MAX_LEADING:
-            raise Intractable("LIMIT counts uncertain rows")
-        later, earlier = np.tril_indices(len(ids), -1)
-        return self.every([ids, self.negation(self.some(ids[earlier], later, len(ids)))])
-
-    def paired(self, left: Members, right: Members, *, within: bool) -> Index:
-        """Events of INTERSECT ALL and EXCEPT ALL.
-
-        Raises
-        ------
-        Intractable : always; formulas do not count.
-        """
-        del left, right, within
-        raise Intractable("ALL counts uncertain rows")
+        out, maybe = np.full(len(ids), NEVER), np.flatnonzero(ids != NEVER)
+        rows = ids[maybe]
+        if (rows == ALWAYS).all():
+            last = len(rows) if take is None else skip + take
+            place = np.arange(len(rows))
+            out[maybe] = np.where((place >= skip) & (place < last), ALWAYS, NEVER)
+            return out
+        try:
+            if not self._exact:
+                raise Intractable("LIMIT counts uncertain rows")
+            out[maybe] = self._leading.rows(rows, skip, take)
+        except Intractable:
+            if skip or take != 1 or len(rows) > _MAX_LEADING:
+                raise
+            later, earlier = np.tril_indices(len(rows), -1)
+            before = self.some(rows[earlier], later, len(rows))
+            out[maybe] = self.every([rows, self.negation(before)])
+        return out
 
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event holds in the world of the likeliest classes."""
         flat = [np.zeros(1)]
-        for p in self._predictions.probabilities:
-            certain = np.zeros(p.shape)
-            certain[np.arange(len(p)), p.argmax(axis=1) if p.size else 0] = 1.0
+        for slot, p in enumerate(self._predictions.probabilities):
+            certain, rows = np.zeros(p.shape), np.arange(len(p))
+            certain[rows, self._predictions.likeliest(slot, rows)] = 1.0
             flat.append(certain.reshape(-1))
         # Factors need not be independent for this: nothing is compiled.
         work = sweep(self._heads, self._compiler.moved, ids)

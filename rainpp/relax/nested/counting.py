@@ -33,7 +33,7 @@ from rainpp.relax.nested.connect import sums
 from rainpp.relax.nested.convolve import SumTrees, products_of_others
 from rainpp.relax.nested.fold import States, folded
 from rainpp.relax.nested.gates import Gates
-from rainpp.relax.nested.heads import Heads
+from rainpp.relax.nested.heads import Heads, Kernel
 
 Array = NDArray[np.float64]
 
@@ -126,9 +126,9 @@ class Counting:
             self._zero.all[places],
         )
 
-    def kernel(self, heads: Index) -> Sums:
-        """See `Maker.kernel`."""
-        return Sums(self._terms(heads))
+    def kernels(self, heads: Index) -> list[tuple[Index, Kernel]]:
+        """See `Maker.kernels`: one for all heads."""
+        return [(np.arange(len(heads)), Sums(self._terms(heads)))]
 
     def formulas(self, head: int) -> Index:
         """See `Maker.formulas`: the sum as a table of running totals.

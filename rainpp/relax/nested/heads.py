@@ -105,12 +105,13 @@ class Heads:
         return np.where(self.node.all[at] == nodes, at, -1)
 
     def kernels(self, heads: Index) -> list[tuple[Index, Kernel]]:
-        """Positions in `heads` and the kernel of these, kind by kind."""
+        """Positions in `heads` and the kernel of these, for all of them."""
         kinds = self._maker.all[heads]
         out: list[tuple[Index, Kernel]] = []
         for kind in np.unique(kinds):
             at = np.flatnonzero(kinds == kind)
-            out.append((at, self._makers[int(kind)].kernel(heads[at])))
+            for rows, kernel in self._makers[int(kind)].kernels(heads[at]):
+                out.append((at[rows], kernel))
         return out
 
     def unfold(self, variables: Index) -> None:
@@ -142,8 +143,8 @@ class Heads:
 class Maker(Protocol):
     """A kind of heads."""
 
-    def kernel(self, heads: Index) -> Kernel:
-        """The kernel of several heads."""
+    def kernels(self, heads: Index) -> list[tuple[Index, Kernel]]:
+        """Kernels for several heads, and the positions each is for."""
         ...
 
     def formulas(self, head: int) -> Index | None:

@@ -94,7 +94,7 @@ class PartStates:
         sizes = self.gates.num_classes(variables)
         offset = np.cumsum(sizes) - sizes
         place = np.cumsum(np.diff(members.part, prepend=-1) != 0) - 1
-        edge, classes = self._classes(members.event)
+        edge, classes = literal_classes(self.gates, members.event)
         slot = offset[place[edge]] + classes
         order = np.argsort(slot, kind="stable")
         total = int(sizes.sum())
@@ -105,22 +105,6 @@ class PartStates:
         numbers = np.arange(total) - offset[owner]
         events = self.gates.class_sets(variables[owner[first]], number[order], numbers[order])
         return States(members.part[starts][owner[first]], [t[first] for t in totals], events)
-
-    def _classes(self, events: Index) -> tuple[Index, Index]:
-        """Classes under which literal events happen: position in `events`, class."""
-        edge, classes = self.gates.members(events >> 1)
-        negated = np.flatnonzero(events & 1)
-        if not len(negated):
-            return edge, classes
-        flip = np.isin(edge, negated)
-        sizes = self.gates.num_classes(self.gates.variables(events[negated] >> 1))
-        width = int(sizes.max())
-        every = np.repeat(negated, sizes) * width + spans(np.zeros_like(sizes), sizes)
-        rest = unknown(every, edge[flip] * width + classes[flip])
-        return (
-            np.concatenate([edge[~flip], rest // width]),
-            np.concatenate([classes[~flip], rest % width]),
-        )
 
     def _single(self, members: Open) -> States:
         """Parts of one member: there, or not."""
@@ -209,3 +193,20 @@ class PartStates:
         begin = np.cumsum(size) - size
         states = listed.take(spans(begin[kind], size[kind]))
         return States(np.repeat(np.arange(count), size[kind]), states.totals, states.events)
+
+
+def literal_classes(gates: Gates, events: Index) -> tuple[Index, Index]:
+    """Classes under which literal events happen: position in `events`, class."""
+    edge, classes = gates.members(events >> 1)
+    negated = np.flatnonzero(events & 1)
+    if not len(negated):
+        return edge, classes
+    flip = np.isin(edge, negated)
+    sizes = gates.num_classes(gates.variables(events[negated] >> 1))
+    width = int(sizes.max())
+    every = np.repeat(negated, sizes) * width + spans(np.zeros_like(sizes), sizes)
+    rest = unknown(every, edge[flip] * width + classes[flip])
+    return (
+        np.concatenate([edge[~flip], rest // width]),
+        np.concatenate([classes[~flip], rest % width]),
+    )
