@@ -14,19 +14,15 @@ from typing import cast
 
 import duckdb
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
-from sqlglot.errors import TokenError
-from sqlglot.tokenizer_core import Token, TokenType
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import rows
 from rainpp.relax.dialect import dialect_for, parse_query, render
+from rainpp.relax.numbercalls import Call, Functions, find_calls, replaced
 from rainpp.relax.pointwise import grouped_by_row, is_row_by_row
 from rainpp.relax.query import AMOUNT
 from rainpp.relax.smooth import Number
-from rainpp.types import ClassValue
 
-_PROBA = "_proba"
 _AFFINE = (exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Alias, exp.Coalesce)
 _PLACES: dict[type[exp.Expr], tuple[str, ...]] = {
     exp.Div: ("this",),
@@ -35,9 +31,6 @@ _PLACES: dict[type[exp.Expr], tuple[str, ...]] = {
 }
 _ORDERED = (exp.GT, exp.GTE, exp.LT, exp.LTE)
 _EQUAL = (exp.EQ, exp.NEQ, exp.In, exp.NullSafeEQ, exp.NullSafeNEQ)
-_BOOLEANS = {TokenType.TRUE: True, TokenType.FALSE: False}
-
-Functions = Mapping[str, tuple[ClassValue, ...]]
 
 
 @dataclass(frozen=True)
@@ -72,16 +65,6 @@ class Numbers:
             raise QueryError(self.spelled(str(error))) from None
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call in the text: the number, where the name stands and where ``[class]`` does."""
-
-    number: Number
-    shown: str
-    name: tuple[int, int]
-    index: tuple[int, int]
-
-
 def read_numbers(sql: str, con: duckdb.DuckDBPyConnection, functions: Functions) -> Numbers | None:
     """The rewritten query; None if it uses no number.
 
@@ -96,18 +79,18 @@ def read_numbers(sql: str, con: duckdb.DuckDBPyConnection, functions: Functions)
     """
     plain = {name: classes for name, classes in functions.items() if classes}
     dialect = dialect_for(functions)
-    calls = _calls(sql, dialect, functions)
+    calls = find_calls(sql, dialect, functions)
     if not calls:
         return None
     numbered = [f"__number_{place}" for place in range(len(calls))]
-    tree = _parsed(sql, _replaced(sql, calls, numbered), functions, numbered)
+    tree = _parsed(sql, replaced(sql, calls, numbered), functions, numbered)
     uses = {node.name: node for node in tree.find_all(exp.Anonymous)}
     bounds: list[tuple[float, ...] | None] = []
     for call, name in zip(calls, numbered, strict=True):
         bounds.append(_use(uses[name], call, tree, con))
     names, named = _names(calls, bounds, functions)
     known = plain | {name: number.classes for name, number in named.items()}
-    text = _replaced(sql, calls, names)
+    text = replaced(sql, calls, names)
     if None in bounds and is_row_by_row(tree):
         text = _row_by_row(cast(exp.Select, tree), [uses[n] for n in numbered], names, known)
     return Numbers(text, named, known)
@@ -123,121 +106,6 @@ def _row_by_row(
     return render(tree, dialect_for(functions))
 
 
-def _calls(sql: str, dialect: Dialect, functions: Functions) -> list[_Call]:
-    """Calls of numbers in the order of the text."""
-    known = {name.lower(): name for name in functions}
-    tokens = _tokenized(sql, dialect)
-    found: list[_Call] = []
-    for place, token in enumerate(tokens[:-1]):
-        name = token.text.lower()
-        qualified = place > 0 and tokens[place - 1].token_type == TokenType.DOT
-        if tokens[place + 1].token_type != TokenType.L_PAREN or qualified:
-            continue
-        model = known.get(name, known.get(name.removesuffix(_PROBA)))
-        if model is None or (name in known and functions[model]):
-            continue
-        found.append(_call(sql, tokens, place, model, functions[model], bare=name in known))
-    return found
-
-
-def _tokenized(sql: str, dialect: Dialect) -> list[Token]:
-    try:
-        return dialect.tokenize(sql)
-    except TokenError:
-        parse_query(sql, dialect)  # says what is wrong with it
-        raise
-
-
-def _call(
-    sql: str,
-    tokens: Sequence[Token],
-    place: int,
-    model: str,
-    classes: tuple[ClassValue, ...],
-    *,
-    bare: bool,
-) -> _Call:
-    name, end = tokens[place], _closing(tokens, place + 1)
-    opening = sql[name.start : name.end + 1]
-    shown = sql[name.start : tokens[end].end + 1]
-    after = tokens[end + 1 : end + 5]
-    if bare:
-        span = (tokens[end].end + 1, tokens[end].end + 1)
-        return _Call(Number(model, 0, opening, "", True), shown, (name.start, name.end + 1), span)
-    if not classes:
-        raise QueryError(f"`{shown}`: `{model}` is a regression and has no classes; write {model}.")
-    if not after or after[0].token_type != TokenType.L_BRACKET:
-        raise QueryError(
-            f"`{shown}` stands for all probabilities of a row; write {shown}[class] with one of "
-            f"the classes {_listed(classes)}."
-        )
-    close = _closing(tokens, end + 1)
-    closing = sql[after[0].start : tokens[close].end + 1]
-    at = _class_place(tokens[end + 2 : close], classes, shown + closing, model)
-    span = (tokens[end].end + 1, tokens[close].end + 1)
-    number = Number(model, at, opening, closing, False)
-    return _Call(number, shown + closing, (name.start, name.end + 1), span)
-
-
-def _closing(tokens: Sequence[Token], start: int) -> int:
-    """The place of the bracket that closes the one at `start`, or the last token."""
-    opens = (TokenType.L_PAREN, TokenType.L_BRACKET)
-    closes = (TokenType.R_PAREN, TokenType.R_BRACKET)
-    depth = 0
-    for place in range(start, len(tokens)):
-        depth += (tokens[place].token_type in opens) - (tokens[place].token_type in closes)
-        if depth == 0:
-            return place
-    return len(tokens) - 1
-
-
-def _class_place(
-    tokens: Sequence[Token], classes: tuple[ClassValue, ...], shown: str, model: str
-) -> int:
-    value = _written(tokens)
-    for place, known in enumerate(classes):
-        if (
-            value is not None
-            and known == value
-            and isinstance(known, bool) == isinstance(value, bool)
-        ):
-            return place
-    raise QueryError(
-        f"`{shown}` names no class of `{model}`; between the brackets stands the class itself, one "
-        f"of {_listed(classes)}."
-    )
-
-
-def _written(tokens: Sequence[Token]) -> ClassValue | None:
-    """The literal that the tokens are, None for anything else."""
-    signed = len(tokens) == 2 and tokens[0].token_type == TokenType.DASH
-    if len(tokens) != 1 + signed:
-        return None
-    kind, text = tokens[-1].token_type, tokens[-1].text
-    if kind == TokenType.NUMBER:
-        value = float(text) if re.search("[.eE]", text) else int(text)
-        return -value if signed else value
-    if signed:
-        return None
-    return text if kind == TokenType.STRING else _BOOLEANS.get(kind)
-
-
-def _listed(classes: tuple[ClassValue, ...]) -> str:
-    return ", ".join(repr(value) for value in classes[:20]) + (", ..." * (len(classes) > 20))
-
-
-def _replaced(sql: str, calls: Sequence[_Call], names: Sequence[str]) -> str:
-    """The text with other function names and without ``[class]``."""
-    pieces: list[str] = []
-    start = 0
-    edits = [(call.name, name) for call, name in zip(calls, names, strict=True)]
-    edits += [(call.index, "") for call in calls]
-    for (begin, end), text in sorted(edits):
-        pieces += [sql[start:begin], text]
-        start = end
-    return "".join([*pieces, sql[start:]])
-
-
 def _parsed(sql: str, text: str, functions: Functions, names: Sequence[str]) -> exp.Query:
     try:
         return parse_query(text, dialect_for([*functions, *names]))
@@ -247,7 +115,7 @@ def _parsed(sql: str, text: str, functions: Functions, names: Sequence[str]) -> 
 
 
 def _use(
-    node: exp.Expr, call: _Call, tree: exp.Query, con: duckdb.DuckDBPyConnection
+    node: exp.Expr, call: Call, tree: exp.Query, con: duckdb.DuckDBPyConnection
 ) -> tuple[float, ...] | None:
     """The constants a number is compared with, None if the answer is affine in it."""
     child = node
@@ -274,7 +142,7 @@ def _use(
 
 
 def _bounds(
-    others: Sequence[exp.Expr], call: _Call, con: duckdb.DuckDBPyConnection
+    others: Sequence[exp.Expr], call: Call, con: duckdb.DuckDBPyConnection
 ) -> tuple[float, ...]:
     found: set[float] = set()
     for other in others:
@@ -318,7 +186,7 @@ def _keeps_affine(child: exp.Expr, parent: exp.Expr) -> bool:
 
 
 def _names(
-    calls: Sequence[_Call], bounds: Sequence[tuple[float, ...] | None], functions: Functions
+    calls: Sequence[Call], bounds: Sequence[tuple[float, ...] | None], functions: Functions
 ) -> tuple[list[str], dict[str, Number]]:
     """A function name for every call, and the number each stands for.
 

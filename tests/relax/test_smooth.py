@@ -441,3 +441,15 @@ def test_what_a_regression_cannot_be_asked_is_named(con, sql, words):
 def test_a_regression_has_no_probabilities(con):
     with pytest.raises(QueryError, match=r"`predict_proba\(i\)`: `predict` is a regression"):
         asked(con, "SELECT sum(predict_proba(i)[0]) AS n FROM t")
+
+
+def test_conditions_on_a_regression_beyond_one_block(con):
+    """With large errors the likeliest band is not the one the value lies in."""
+    from scipy.stats import norm
+
+    sql = "SELECT count(*) AS n FROM (SELECT DISTINCT g FROM t WHERE predict(i) BETWEEN 0 AND 3)"
+    got = asked(con, sql, spread=5.0)
+    inside = norm.cdf((3 - Y[:, 0]) / 5) - norm.cdf(-Y[:, 0] / 5)
+    expected = sum(1 - np.prod(1 - inside[g::2]) for g in (0, 1))
+    np.testing.assert_allclose(got.cell(0, "n"), [2.0, expected])
+    assert_values_slope(con, sql, got, spread=5.0)
