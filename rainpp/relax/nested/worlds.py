@@ -294,7 +294,7 @@ class Worlds:
         return self._predictions.probabilities[slot].shape[1]
 
     def _likeliest(self, slot: int, place: int) -> int:
-        return int(np.argmax(self._predictions.probabilities[slot][place]))
+        return int(self._predictions.likeliest(slot, np.array([place]))[0])
 
     def _rows_of(self, slot: int, places: Index) -> dict[int, int]:
         missing = [int(p) for p in places if (slot, int(p)) not in self._index]
