@@ -156,7 +156,7 @@ class StackedCells:
 Cells = Form | MomentCells | StackedCells
 
 
-def numbers(column: pa.ChunkedArray) -> Array:
+def numbers(column: pa.ChunkedArray, shown: str = "the query") -> Array:
     """A numeric column as doubles; NULL is NaN.
 
     Raises
@@ -169,10 +169,10 @@ def numbers(column: pa.ChunkedArray) -> Array:
     valid = np.asarray(column.is_valid().to_numpy(), bool)
     if not np.isfinite(found[valid]).all():
         raise UnsupportedQueryError(
-            "the query",
-            why="an aggregated value is infinite or NaN on some rows, so its expectation is not a "
+            shown,
+            why="it is infinite or NaN for some rows or predictions, so its expectation is not a "
             "number",
-            instead="Filter those rows out first",
+            instead="Filter those rows out first, or divide by nullif(..., 0)",
         )
     return found
 

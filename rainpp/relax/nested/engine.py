@@ -16,7 +16,7 @@ from sqlglot import exp
 from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.catalog import quote
 from rainpp.relax.codes import key_codes
-from rainpp.relax.nested.algebra import Index, Members
+from rainpp.relax.nested.algebra import NEVER, Index, Members
 from rainpp.relax.nested.names import KEY, Scope
 from rainpp.relax.nested.relation import ROW, Context, Relation, dense, integers
 from rainpp.relax.nested.rewriting import order_keys, output_names
@@ -187,7 +187,7 @@ class Engine:
         limit, offset = node.args.get("limit"), node.args.get("offset")
         drop = [name for name in found.columns if name[0] == "o"]
         if limit is not None or offset is not None:
-            if scope.keys is not None:
+            if scope.keys is not None and len(scope.keys) > 1:
                 self.refuse(node, "LIMIT in a correlated subquery has no relaxation", "Use min")
             found = self._leading(node, found)
         if not drop:
@@ -201,10 +201,29 @@ class Engine:
         skip = 0 if offset is None else self._number(offset)
         keys = ", ".join([*self._order(node, found), ROW])
         order = integers(self.context.fetch(f"SELECT {ROW} FROM {found.name} ORDER BY {keys}"), ROW)
-        ids = self.context.algebra.leading(found.ids[order], skip, take)
+        ids = self._certain_leading(node, found, order, skip, take)
+        if ids is None:
+            ids = self.context.algebra.leading(found.ids[order], skip, take)
         self.context.note("limit", f"{take} offset {skip}", len(order))
         rows = found.table.take(pa.array(order))
         return self.context.relation(rows, ids, found.owner[order], found.cells)
+
+    def _certain_leading(
+        self, node: exp.Expr, found: Relation, order: Index, skip: int, take: int | None
+    ) -> Index | None:
+        """LIMIT over rows that are surely there in a certain order; None if either is not so."""
+        names = [text.split()[0] for text in self._order(node, found)]
+        if found.cells.intersection(names) or not len(order):
+            return None
+        algebra, (_, owner) = self.context.algebra, np.unique(found.owner, return_inverse=True)
+        there = algebra.some(found.ids, owner, int(owner.max()) + 1)
+        if not algebra.certain(there).all():
+            return None
+        sequence = owner[order]
+        _, first = np.unique(sequence, return_index=True)
+        place = np.argsort(np.argsort(first))[sequence]
+        kept = (place >= skip) & (True if take is None else place < skip + take)
+        return np.where(kept, found.ids[order], NEVER)
 
     def _order(self, node: exp.Expr, found: Relation) -> list[str]:
         keys: list[str] = []

@@ -18,7 +18,7 @@ from rainpp.relax.nested.engine import Engine
 from rainpp.relax.nested.grouping import Grouped
 from rainpp.relax.nested.linear import LinearReader
 from rainpp.relax.nested.names import Scope
-from rainpp.relax.nested.relation import Relation, combined_owner, integers
+from rainpp.relax.nested.relation import Relation, certain_ids, combined_owner, integers
 from rainpp.relax.nested.rewriting import (
     aggregates_in,
     grouping_sets,
@@ -76,8 +76,11 @@ def candidates(engine: Engine, node: exp.Query, scope: Scope) -> Candidates:
         if sets is not None:
             blocks = [plain_block(block) for block in sets]
             return _stacked(engine, [candidates(engine, block, scope) for block in blocks])
-        if is_grouped(node) and node.args.get("having") is None:
-            return _of_groups(engine, grouped(engine, node, scope))
+        windows = any(item.find(exp.Window) for item in items_of(node))
+        if is_grouped(node) and node.args.get("having") is None and not windows:
+            return _of_groups(engine, grouped(engine, node, scope), scope)
+        if node.args.get("from_") is None:
+            return _of_single_row(engine, node, scope)
     return _of_relation(engine, engine.query(node, scope))
 
 
@@ -116,17 +119,22 @@ def _split_by_text(engine: Engine, found: Relation, columns: list[str]) -> Index
 
 
 def _conditional(
-    algebra: Algebra, count: int, segment: Index, ids: Index, column: pa.ChunkedArray
+    algebra: Algebra,
+    count: int,
+    segment: Index,
+    ids: Index,
+    column: pa.ChunkedArray,
+    shown: str = "the query",
 ) -> Form:
     """E[column | the row is there and the column is not NULL]."""
     known = np.flatnonzero(np.asarray(column.is_valid().to_numpy(), bool))
-    values = numbers(column)[known]
+    values = numbers(column, shown)[known]
     return Form(
         algebra, count, segment[known], ids[known], values, given=(segment[known], ids[known])
     )
 
 
-def _of_groups(engine: Engine, found: Grouped) -> Candidates:
+def _of_groups(engine: Engine, found: Grouped, scope: Scope) -> Candidates:
     """Groups with linear cells as sums over rows, the others from their possible results."""
     algebra, count = engine.context.algebra, found.members.count
     exists = np.full(count, ALWAYS) if found.single else found.present
@@ -136,7 +144,7 @@ def _of_groups(engine: Engine, found: Grouped) -> Candidates:
     reader = LinearReader(found)
     for position, item in enumerate(items):
         calls = [engine.context.sql(call) for call in aggregates_in(item)]
-        if not calls:
+        if not calls and not engine.uncertain(item, scope):
             identity.append(_key_values(found, item))
             continue
         identity.append(None)
@@ -161,7 +169,34 @@ def _by_results(found: Grouped, item: exp.Expr, calls: list[str]) -> Form | None
     if not is_numeric(column.type):
         return None
     group, ids = integers(results.relation.table, "__group"), results.relation.ids
-    return _conditional(found.engine.context.algebra, found.members.count, group, ids, column)
+    algebra, shown = found.engine.context.algebra, found.engine.context.shown(item)
+    return _conditional(algebra, found.members.count, group, ids, column, shown)
+
+
+def _of_single_row(engine: Engine, node: exp.Select, scope: Scope) -> Candidates:
+    """SELECT without FROM: each item by itself, so that subqueries do not multiply."""
+    found = [_of_item(engine, node, item, scope) for item in items_of(node)]
+    identity = [part.identity[0] for part in found]
+    forms = {place: part.forms[0] for place, part in enumerate(found) if 0 in part.forms}
+    exists = np.concatenate([found[0].exists]) if found else certain_ids(1)
+    return Candidates(engine.context.algebra, identity, forms, exists)
+
+
+def _of_item(engine: Engine, node: exp.Select, item: exp.Expr, scope: Scope) -> Candidates:
+    """One item of a SELECT without FROM; a plain aggregate subquery is the answer it would give."""
+    inner = item.unalias()
+    query = inner.unnest() if isinstance(inner, (exp.Paren, exp.Subquery)) else None
+    if isinstance(query, exp.Select) and engine.uncertain(query, scope) and _is_one_row(query):
+        return candidates(engine, query, scope)
+    alone = node.copy()
+    alone.set("expressions", [item.copy()])
+    alone.set("with_", None)
+    return _of_relation(engine, engine.query(alone, scope))
+
+
+def _is_one_row(query: exp.Select) -> bool:
+    extras = ("group", "having", "limit", "offset", "distinct", "qualify")
+    return is_grouped(query) and not any(query.args.get(key) for key in extras)
 
 
 def _stacked(engine: Engine, parts: Sequence[Candidates]) -> Candidates:

@@ -59,9 +59,11 @@ class LinearReader:
         self._found, self._context = found, found.engine.context
         self._algebra = found.engine.context.algebra
         self._certain: dict[int, Array | None] = {}
+        self._zero: set[int] = set()
 
     def form(self, item: exp.Expr) -> Form | None:
         """The cells of an item, None if it is not linear."""
+        self._zero = set()
         linear = self._read(item)
         if linear is None:
             return None
@@ -72,7 +74,7 @@ class LinearReader:
             entries = self._entries(number)
             if entries is None:
                 return None
-            if self._found.aggregations[number].kind != "count":
+            if self._found.aggregations[number].kind != "count" and number not in self._zero:
                 null |= np.bincount(entries.segment, minlength=count) == 0
             factor = np.broadcast_to(np.asarray(scale, float), (count,))[entries.segment]
             parts.append(Entries(entries.segment, entries.ids, entries.values * factor))
@@ -96,13 +98,40 @@ class LinearReader:
                 return self._aggregate(number)
         if isinstance(node, exp.Paren):
             return self._read(node.this)
+        if isinstance(node, exp.Coalesce):
+            return self._filled(node)
         if isinstance(node, exp.Neg):
             inner = self._read(node.this)
             return None if inner is None else inner.scaled(-1.0)
         if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div)):
             left, right = self._read(node.left), self._read(node.right)
-            return None if left is None or right is None else _combined(node, left, right)
+            if left is None or right is None:
+                return None
+            if isinstance(node, exp.Div) and aggregates_in(node.right) and self._may_be_null(left):
+                return None
+            return _combined(node, left, right)
         return self._number(node)
+
+    def _may_be_null(self, form: Linear) -> bool:
+        """Whether some SUM of a form can run over no row: a ratio is then NULL, not zero."""
+        for number in form.terms:
+            if self._found.aggregations[number].kind == "sum":
+                members = self._members(number)
+                if members is None or not (members > 0).all():
+                    return True
+        return False
+
+    def _filled(self, node: exp.Coalesce) -> Linear | None:
+        """coalesce(SUM, 0): a SUM over no row counts as nothing anyway."""
+        inner, others = self._read(node.this), node.expressions
+        zero = len(others) == 1 and isinstance(others[0], exp.Literal) and others[0].name == "0"
+        if inner is None or not zero or inner.constant != 0.0 or len(inner.terms) != 1:
+            return None
+        (number,) = inner.terms
+        if self._found.aggregations[number].kind != "sum":
+            return None
+        self._zero.add(number)
+        return inner
 
     def _aggregate(self, number: int) -> Linear | None:
         call = self._found.aggregations[number]

@@ -17,7 +17,7 @@ ColumnName = tuple[str, str]
 
 def unique_aliases(tree: exp.Expr) -> None:
     """Rename every source so that no two in the whole query share an alias."""
-    _rename(tree, {}, set())
+    _rename(tree, {}, {"b"})  # the alias of SQL around expressions
 
 
 def _unused(alias: str, used: set[str]) -> str:
@@ -41,8 +41,8 @@ def _rename(node: exp.Expr, known: Mapping[str, str], fresh: set[str]) -> None:
 def _rename_select(node: exp.Select, known: Mapping[str, str], fresh: set[str]) -> None:
     inside = dict(known)
     for source in sources_of(node):
-        if isinstance(source, exp.Subquery):
-            _rename(source.this, known, fresh)
+        # A source may read those before it, as if it were LATERAL.
+        _rename(source if isinstance(source, exp.Unnest) else source.this, inside, fresh)
         name = _unused(source.alias_or_name, fresh)
         inside[source.alias_or_name] = name
         alias = source.args.get("alias")
@@ -119,9 +119,19 @@ def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
 
 
 def aggregates_in(node: exp.Expr) -> list[exp.Expr]:
-    """Outermost aggregate calls of an expression, with their FILTER; not those of windows."""
-    if isinstance(node, (exp.Window, exp.Select, exp.SetOperation)):
+    """Outermost aggregate calls of an expression, with their FILTER.
+
+    A window runs over groups, so its own call is none, but what it reads may be.
+    """
+    if isinstance(node, (exp.Select, exp.SetOperation)):
         return []
+    if isinstance(node, exp.Window):
+        call = node.this.this if isinstance(node.this, exp.Filter) else node.this
+        inner = [
+            *call.iter_expressions(),
+            *(c for c in node.iter_expressions() if c is not node.this),
+        ]
+        return [found for child in inner for found in aggregates_in(child)]
     if isinstance(node, (exp.Filter, exp.WithinGroup)) or aggregate_name(node):
         return [node]
     return [found for child in node.iter_expressions() for found in aggregates_in(child)]

@@ -60,17 +60,29 @@ class Rows:
 
     def evaluate(self, items: Sequence[tuple[str, exp.Expr]]) -> pa.Table:
         """Values of expressions, one row per row."""
-        known, table = set(self.relation.columns), self.relation.table
-        placed = [(name, self.place(node)) for name, node in items]
-        plain = [(n, e.name) for n, e in placed if _is_column(e) and e.name in known]
-        if len(plain) == len(items) > 0:
-            return table.select([name for _, name in plain]).rename_columns([n for n, _ in plain])
-        context = self.engine.context
-        listed = ", ".join(f"{context.sql(node)} AS {quote(name)}" for name, node in placed)
-        return context.fetch(
-            f"{self.scope.prefix()}SELECT {listed or '1 AS one'} FROM {self.relation.name} AS b "
-            f"ORDER BY b.{ROW}"
+        context, n = self.engine.context, len(self.relation)
+        placed = {name: self.place(node) for name, node in items}
+        found = {name: self._known(node, n) for name, node in placed.items()}
+        listed = ", ".join(
+            f"{context.sql(placed[name])} AS {quote(name)}"
+            for name, values in found.items()
+            if values is None
         )
+        if not listed:
+            return pa.table(found or {"one": pa.array(np.ones(n, np.int32))})
+        fetched = context.fetch(
+            f"{self.scope.prefix()}SELECT {listed} FROM {self.relation.name} AS b ORDER BY b.{ROW}"
+        )
+        return pa.table({k: fetched.column(k) if v is None else v for k, v in found.items()})
+
+    def _known(self, node: exp.Expr, n: int) -> pa.ChunkedArray | pa.Array | None:
+        """Values of a placed expression that needs no SQL: a column, a small whole number."""
+        if isinstance(node, exp.Column) and node.table == "b":
+            known = node.name in self.relation.columns and not node.args.get("db")
+            return self.relation.table.column(node.name) if known else None
+        if isinstance(node, exp.Literal) and node.is_int and len(node.name) < 10:
+            return pa.array(np.full(n, int(node.name), np.int32))
+        return None
 
     def holds(self, condition: exp.Expr) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which rows satisfy a condition."""
@@ -224,8 +236,10 @@ class Rows:
         key, count = integers(found.table, KEY), len(keys)
         values = found.table.column("c0").combine_chunks()
         algebra = self.engine.context.algebra
+        limit = node.unnest().args.get("limit")
+        one = limit is not None and limit.expression.name == "1"
         single = np.unique(np.stack([key, found.owner], axis=1), axis=0)[:, 0]
-        if len(np.unique(single)) < len(single):
+        if not one and len(np.unique(single)) < len(single):
             self.engine.refuse(node, "it may return several rows", "Aggregate it, as min() does")
         absent = algebra.negation(algebra.some(found.ids, key, count))
         return (
@@ -305,10 +319,6 @@ class Rows:
         taken = self.taken(found.segment, found.ids, {column: found.table.column("v0")})
         context.note("window", context.shown(window), len(found.ids))
         return taken.knowing(window, column)
-
-
-def _is_column(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Column) and node.table == "b" and not node.args.get("db")
 
 
 def _subqueries(node: exp.Expr) -> Iterator[exp.Expr]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from rainpp.relax.catalog import TableEntry, clean, quote
 from rainpp.relax.dialect import dialect_for, parse_query, render
 from rainpp.relax.hard import answer_frame, predicted
 from rainpp.relax.masks import sql_type
+from rainpp.relax.nested.literals import check_classes
 from rainpp.relax.nested.resolve import Base, Resolver
 from rainpp.relax.nested.rewriting import is_grouped, sources_of, unique_aliases
+from rainpp.relax.nested.shorthands import Shorthands
+from rainpp.relax.nested.wording import worded
 from rainpp.relax.query import Slot
 from rainpp.types import ClassValue, PredictionTable
-
-HIDDEN_KEY = "__rainpp_key_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,10 @@ class Statement:
     def sql_name(self, slot: Slot) -> str:
         """A quoted name of the slot's table that resolves whatever the default schema is."""
         return self.entry(slot).qualified
+
+    def shown(self, node: exp.Expr) -> str:
+        """A part of `tree` as the user would write it."""
+        return worded(render(node, self.dialect), self.calls, self.bases.values())
 
     def check(self, con: duckdb.DuckDBPyConnection) -> None:
         """Let DuckDB bind the query without running it.
@@ -111,9 +117,9 @@ def make_statement(
     UnsupportedQueryError : something without a relaxation; the fragment is quoted.
     """
     dialect = dialect_for(functions)
-    tree = parse_query(sql, dialect)
-    _semi_joins(tree)
     resolver = Resolver(sql, dialect, functions, con)
+    tree = Shorthands(con, resolver.shown).written_out(parse_query(sql, dialect))
+    _semi_joins(tree)
     resolver.resolve(tree)
     if not resolver.slots:
         raise UnsupportedQueryError(
@@ -138,6 +144,7 @@ def make_statement(
         hidden,
     )
     statement.check(con)
+    check_classes(con, qualified, classes, statement.shown)
     return statement
 
 
@@ -180,9 +187,21 @@ def _append_identity(tree: exp.Expr, resolver: Resolver) -> int:
         for source in sources_of(tree):
             if isinstance(source, exp.Table) and source.name in resolver.bases:
                 added.append(exp.column("rowid", table=source.alias_or_name, quoted=True))
-    for number, node in enumerate(added):
-        tree.append("expressions", exp.alias_(node.copy(), f"{HIDDEN_KEY}{number}", quoted=True))
+    for node in added:
+        tree.append(
+            "expressions", exp.alias_(node.copy(), _hidden_title(node, resolver), quoted=True)
+        )
     return len(added)
+
+
+def _hidden_title(node: exp.Expr, resolver: Resolver) -> str:
+    """What a hidden column is called where a complaint names its row."""
+    if isinstance(node, exp.Column) and node.name == "rowid":
+        return f"rowid of {node.table}"
+    text = node.sql(dialect=resolver.dialect)
+    for slot, call in resolver.calls.items():
+        text = re.sub(rf'("?\w+"?\.)?"__prediction_{slot}"', lambda _, call=call: call, text)
+    return text
 
 
 def _hidden_keys(tree: exp.Select) -> list[exp.Expr]:

@@ -248,6 +248,8 @@ class Worlds:
         if self._exact:
             return 0.0
         top, n = self._per_world(*numerator)[1:], self.num_worlds - 1
+        # What no sampled world shows may still have a probability of up to 3 / n.
+        unseen = 3.0 / n * float(np.abs(numerator[1]).max(initial=0.0))
         if denominator is None:
             spread = float(np.std(top))
         else:
@@ -256,7 +258,7 @@ class Worlds:
             if mass <= 0.0:
                 return math.inf
             spread = float(np.std(top - top.mean() / mass * bottom)) / mass
-        return _QUANTILE * spread / math.sqrt(n) + 1e-12 * abs(float(top.mean()))
+        return max(_QUANTILE * spread / math.sqrt(n), unseen)
 
     def _list(self, variables: Sequence[tuple[int, int]]) -> None:
         """All combinations of classes, the likeliest one first."""
