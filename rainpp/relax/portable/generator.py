@@ -184,7 +184,8 @@ class Portable:
             return f"COALESCE(measure_{plan.members}, 0)"
         if plan.kind == "SUM":
             return f"measure_{plan.total}"
-        return f"(measure_{plan.total} / NULLIF(measure_{plan.members}, 0))"
+        # Both are NULL where no row counts, and the count is certain: it is never 0.
+        return f"(measure_{plan.total} / measure_{plan.members})"
 
     def _cell(self, cell: str | int) -> Cell:
         cells = self._writer.query.cells

@@ -105,7 +105,7 @@ class Rows:
             for other in self.atoms
             if other.slot == atom.slot
             and other.source < atom.source
-            and (other.source, atom.source) != self.apart
+            and {other.source, atom.source} != set(self.apart or ())
         ]
 
 

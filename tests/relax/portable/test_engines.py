@@ -30,6 +30,8 @@ QUERIES = {
     "or": "SELECT COUNT(*) AS n FROM t WHERE predict(t) = 1 OR a IS NULL OR g LIKE 'I%'",
     "like": "SELECT COUNT(*) AS n FROM t WHERE g LIKE '%''_' AND predict(t) <> 0",
     "not": "SELECT COUNT(*) AS n FROM t WHERE NOT (predict(t) = k AND a < 3)",
+    "not of two": "SELECT COUNT(*) AS n FROM t WHERE NOT (predict(t) = k AND score(t) > a)",
+    "division": "SELECT SUM(id / 4 * predict(t)) AS n, AVG(k / 3 + predict(t)) AS m FROM t",
     "text": "SELECT g, COUNT(*) AS n, SUM(a) AS s FROM t WHERE label(t) = 'it''s' GROUP BY g",
     "text like": "SELECT COUNT(*) AS n FROM t WHERE label(t) LIKE '%''%' OR label(t) = g",
     "numbers": "SELECT SUM(score(t)) AS n, SUM(score(t)) FILTER (WHERE a > 0) AS m FROM t",
@@ -73,6 +75,8 @@ QUERIES = {
     "self join rows": "SELECT COUNT(*) AS n FROM t l, t r WHERE predict(l) + l.k > predict(r)",
     "self join thrice": "SELECT COUNT(*) AS n FROM t l, t m, t r WHERE predict(l) = predict(m) "
     "AND predict(m) = predict(r) AND l.k = m.k",
+    "self join beside a table": "SELECT predict(l) AS p, COUNT(*) AS n FROM s CROSS JOIN t l "
+    "JOIN t r ON s.k = r.k AND predict(l) = predict(r) GROUP BY predict(l)",
     "rows of a join": "SELECT SUM(predict(t) * predict(s)) AS n FROM t JOIN s ON t.k = s.k",
     "row id": "SELECT COUNT(*) AS n FROM t WHERE predict(t) = 1 AND t.rowid > 2",
 }
