@@ -188,3 +188,36 @@ def test_duckdb_is_left_usable(con):
     evaluated(con, QUERIES[4], P)
     after = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall()
     assert tables == after
+
+
+SHARES = [
+    # P(yes) = .1, .4 in x and .7, .8 in y; rows 1 and 3 only: E[share of y | y is there].
+    (
+        "SELECT g, count(*) * 1.0 / sum(count(*)) OVER () AS n FROM v "
+        "WHERE p(id) = 'yes' AND id IN (1, 3) GROUP BY g",
+        [0.9 * 1 + 0.1 * 0.5],
+    ),
+    ("SELECT g, count(*) OVER () AS n FROM v WHERE p(id) = 'yes' GROUP BY g", [1 + 1 - 0.9 * 0.6]),
+    ("SELECT (SELECT sum(a) FROM v WHERE p(id) = 'no') AS n, 1 AS one", [9 + 12 + 9 + 8]),
+    ("SELECT coalesce(sum(a), 0) AS n FROM v WHERE p(id) = 'yes'", [1 + 8 + 21 + 32]),
+    (
+        "SELECT count(*) AS n FROM v WHERE id = "
+        "(SELECT id FROM v WHERE p(id) = 'yes' ORDER BY a DESC LIMIT 1)",
+        [1 - 0.9 * 0.6 * 0.3 * 0.2],
+    ),
+    ("SELECT id, CASE p(id) WHEN 'yes' THEN a END AS n FROM v ORDER BY id LIMIT 2", [10, 20]),
+]
+
+
+@pytest.mark.parametrize(("sql", "values"), SHARES)
+def test_dashboard_idioms(sql, values):
+    chance = np.array([0.1, 0.4, 0.7, 0.8])
+    fill = (
+        "SELECT * FROM (VALUES (1, 'x', 10), (2, 'x', 20), (3, 'y', 30), (4, 'y', 40)) v(id, g, a)"
+    )
+    with database(v=fill) as con:
+        found = evaluated(
+            con, sql, {"v": np.stack([1 - chance, chance], 1)}, classes={"p": ("no", "yes")}
+        )
+    assert found.method == "exact (circuit)"
+    np.testing.assert_allclose(found.relaxed["n"].to_numpy(float), values, rtol=1e-12)
