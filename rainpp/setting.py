@@ -13,6 +13,7 @@ from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
 from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer, as_statement
 from rainpp.relax.plan import make_plan
+from rainpp.relax.numberplan import NumberPlan
 from rainpp.relax.portable import Portable, generate
 
 
@@ -50,6 +51,12 @@ class Setting:
                 self.plan.sql.strip(),
                 why=f'portable SQL gives exact expectations, not those of mode="{self.mode}"',
                 instead='Query again with mode="exact"',
+            )
+        if isinstance(self.plan, NumberPlan):
+            raise UnsupportedQueryError(
+                self.plan.sql.strip(),
+                why="portable SQL reads classes, and this query probabilities or a regression",
+                instead="Sum CASE WHEN model(x) = class THEN 1 ELSE 0 END for a probability",
             )
         functions = {name: model.classes for name, model in self.models.items()}
         with exclusive(self.connection):

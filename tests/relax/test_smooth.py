@@ -10,6 +10,7 @@ from rainpp.relax import smooth
 from rainpp.relax.ask import answer, prepare
 from rainpp.relax.smooth import Number, number_table, winning_bands
 from rainpp.types import PredictionTable
+from tests.online import BY_REGION, make_scene
 from tests.relax.worlds import (
     assert_slopes,
     database,
@@ -171,6 +172,17 @@ def test_a_row_joined_with_itself_squares_its_probability(con):
     got = evaluated(con, sql.format(l="predict_proba(x)[1]", r="predict_proba(y)[1]"), {"t": P})
     expected = float(frame(con, sql.format(l="x.p1", r="y.p1"))["n"][0])
     np.testing.assert_allclose(got.cell(0, "n"), [expected] * 2)
+
+
+def test_numbers_in_a_class_join_of_a_table_with_itself(con):
+    con.execute("DELETE FROM t WHERE i > 4")
+    with_probabilities(con, P[:5])
+    sql = "SELECT sum(x.a * {r}) AS n FROM {t} x JOIN {t} y ON {l} = {m} WHERE x.g < 1"
+    mine = sql.format(r="predict_proba(y)[1]", t="t", l="predict(x)", m="predict(y)")
+    plain = sql.format(r="y.p1", t="{t}", l="x.pred", m="y.pred")
+    got = evaluated(con, mine, {"t": P[:5]}).cell(0, "n")[1]
+    np.testing.assert_allclose(got, expectation(con, plain, {"t": P[:5]}))
+    assert_slopes(con, mine, {"t": P[:5]}, tables=["t"])
 
 
 def test_groups_of_predicted_keys_average_their_probabilities(con):
@@ -453,3 +465,26 @@ def test_conditions_on_a_regression_beyond_one_block(con):
     expected = sum(1 - np.prod(1 - inside[g::2]) for g in (0, 1))
     np.testing.assert_allclose(got.cell(0, "n"), [2.0, expected])
     assert_values_slope(con, sql, got, spread=5.0)
+
+
+def test_complaints_about_probabilities_rank_as_those_about_expected_counts():
+    scene = make_scene(k=6)
+    call = "predict_proba(a, b, c, d)[1]"
+    summed = scene.database.sql(f"SELECT region, sum({call}) AS n FROM people GROUP BY region")
+    counted = scene.database.sql(BY_REGION)
+    rankings = [
+        result.complain("n", where={"region": "EU"}, should="increase").rank()
+        for result in (summed, counted)
+    ]
+    np.testing.assert_allclose(rankings[0].effects, rankings[1].effects, rtol=1e-10)
+    with pytest.raises(UnsupportedQueryError, match="portable SQL reads classes"):
+        summed.portable_sql()
+    one = scene.database.sql(f"SELECT b, {call} AS n FROM people WHERE rowid = 3")
+    point = scene.database.complain_prediction(
+        "predict", table="people", rowid=3, label=1, should="not_be"
+        if one.answer.cell(0, "n")[0] > 0.5 else "be", args=["a", "b", "c", "d"],
+    )  # fmt: skip
+    wish = "decrease" if one.answer.cell(0, "n")[0] > 0.5 else "increase"
+    np.testing.assert_allclose(
+        one.complain("n", row=0, should=wish).rank().effects, point.rank().effects, rtol=1e-10
+    )
