@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import duckdb
 import numpy as np
@@ -73,11 +74,16 @@ def within_error(answer: AnyAnswer, truth: Enumeration) -> Iterator[bool]:
                 yield abs(value - correct) <= answer.error(row, name) + TOLERANCE
 
 
+def _shown(key: tuple[object, ...]) -> str:
+    """A key as text; a decimal is the number that pandas makes of it."""
+    return str(tuple(float(v) if isinstance(v, Decimal) else v for v in key))
+
+
 def differences(answer: AnyAnswer, truth: Enumeration) -> Iterator[str]:
     """What differs, most basic first: hard rows, existence, cells, slopes."""
     keys = _keys(answer, truth)
     expected = truth.hard_keys()
-    if sorted(map(str, keys)) != sorted(map(str, expected)):
+    if sorted(map(_shown, keys)) != sorted(map(_shown, expected)):
         yield f"hard rows {keys} but DuckDB has {list(expected)}"
         return
     exists = answer.relaxed["_exists"].tolist()
