@@ -53,8 +53,11 @@ def portable(node: exp.Expr, shown: str) -> exp.Expr:
 
 def never_null_by_class(node: exp.Expr) -> bool:
     """Whether `node` is NULL for the same rows whatever is predicted: plain arithmetic."""
-    strict = (exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Neg, exp.Add, exp.Sub)
-    return all(isinstance(part, (*strict, exp.Mul, exp.Div)) for part in portable(node, "").walk())
+    strict = (
+        *(exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Cast, exp.DataType),
+        *(exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div),
+    )
+    return all(isinstance(part, strict) for part in portable(node, "").walk())
 
 
 def _known(part: exp.Expr) -> bool:

@@ -59,7 +59,10 @@ class Trial:
             self._check_row(row, position)
         assert set(range(len(self.answer.frame))) <= met, (self.sql, rows)
         if gradients:
-            for position, cell in itertools.product(sorted(met - {None}), range(len(self.cells))):
+            # A query takes a process in Postgres and seconds in Spark.
+            most = 2 if engine.dialect in ("postgres", "spark") else None
+            positions = sorted(met - {None})[:most]
+            for position, cell in itertools.product(positions, range(len(self.cells))):
                 self._check_gradient(engine, position, cell)
 
     @property

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import re
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -65,3 +69,13 @@ def test_what_has_no_sum_of_products_is_refused_by_name(database, sql, words):
 def test_the_product_rules_are_refused(database):
     with pytest.raises(UnsupportedQueryError, match='mode="rain"'):
         database[0].sql(COUNT, mode="rain").portable_sql()
+
+
+def test_the_example_of_the_page_prints_what_it_shows():
+    page = Path(__file__).parents[3] / "docs" / "portable.md"
+    text = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    example = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert len(example.examples) > 12
+    said: list[str] = []
+    failed = doctest.DocTestRunner().run(example, out=said.append)
+    assert failed.failed == 0, "".join(said)
