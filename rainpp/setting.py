@@ -12,8 +12,8 @@ from rainpp.errors import DataError, UnsupportedQueryError
 from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
 from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer, as_statement
-from rainpp.relax.plan import make_plan
 from rainpp.relax.numberplan import NumberPlan
+from rainpp.relax.plan import make_plan
 from rainpp.relax.portable import Portable, generate
 
 

@@ -45,15 +45,28 @@ class Number:
         """What the prediction that stands for it can be: 0 and 1, or one number in every band.
 
         Bands are below the first bound, that bound itself, between it and the next, and so on.
+
+        Raises
+        ------
+        UnsupportedQueryError : no number lies between two bounds.
         """
         if self.bounds is None:
             return AMOUNT_CLASSES
         if not self.bounds:
             return (0.0,)
         inner = [(a + b) / 2.0 for a, b in zip(self.bounds, self.bounds[1:], strict=False)]
-        between = [self.bounds[0] - 1.0, *inner, self.bounds[-1] + 1.0]
+        low, high = self.bounds[0], self.bounds[-1]
+        between = [low - max(1.0, abs(low)), *inner, high + max(1.0, abs(high))]
         listed = [value for pair in zip(between, self.bounds, strict=False) for value in pair]
-        return (*listed, between[-1])
+        found = (*listed, between[-1])
+        if not np.isfinite(found).all() or not (np.diff(found) > 0.0).all():
+            raise UnsupportedQueryError(
+                f"{self.opening}(...){self.closing}",
+                why=f"the constants it is compared with, {list(self.bounds)}, leave no number "
+                "between, below or above them",
+                instead="Use constants further apart, and finite ones",
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

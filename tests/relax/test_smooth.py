@@ -201,6 +201,20 @@ COMPARED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "condition",
+    ["{p} > -1e300", "{p} < 1e17", "{p} >= NULL", "{p} <= '0.5'", "{p} > 0.3::FLOAT", "{p} < 1/3",
+     "0.2 < {p}", "({p}) > (0.1 + 0.2)", "{p} NOT BETWEEN -0.0 AND 0.25", "{p} > {v}"],
+)  # fmt: skip
+def test_constants_of_every_kind(con, condition):
+    """`v` is one of the probabilities: none may be above itself."""
+    with_probabilities(con)
+    sql = f"SELECT count(*) AS n FROM t WHERE {condition}"
+    got = evaluated(con, sql.format(p="predict_proba(i)[1]", v=repr(float(P[2, 1]))), {"t": P})
+    expected = float(frame(con, sql.format(p="p1", v=repr(float(P[2, 1]))))["n"][0])
+    np.testing.assert_allclose(got.cell(0, "n"), [expected] * 2)
+
+
 @pytest.mark.parametrize("sql", COMPARED)
 def test_predicates_have_the_value_of_duckdb_and_say_what_their_slope_is(con, sql):
     with_probabilities(con)
@@ -341,6 +355,9 @@ REFUSED = [
     ("SELECT count(*) FROM t WHERE predict_proba(i)[1] > a", UnsupportedQueryError, "no constant"),
     ("SELECT count(*) FROM t WHERE predict_proba(i)[1] > predict_proba(i)[2]",
      UnsupportedQueryError, "no constant"),
+    ("SELECT count(*) FROM t WHERE predict_proba(i)[1] < 'inf'", UnsupportedQueryError, "finite"),
+    ("SELECT count(*) FROM t WHERE predict_proba(i)[1] BETWEEN 1 AND 1.0000000000000002",
+     UnsupportedQueryError, "further apart"),
     ("SELECT avg(c) FROM (SELECT predict_proba(i)[1] AS c FROM t)", UnsupportedQueryError,
      "one SELECT"),
     ("SELECT g, sum(predict_proba(i)[1]) FROM t GROUP BY g HAVING count(*) > 1",
