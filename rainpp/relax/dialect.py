@@ -135,8 +135,9 @@ def parse_query(sql: str, dialect: Dialect) -> exp.Query:
     _check_reads(written[0])
     tree = _parse(sql, dialect)
     _check_no_writes(tree, sql, dialect)
-    while isinstance(tree, exp.Subquery) and not tree.args.get("with_"):
-        tree = tree.unnest()
+    around = ("with_", "order", "limit", "offset")
+    while isinstance(tree, exp.Subquery) and not any(tree.args.get(key) for key in around):
+        tree = cast(exp.Expr, tree.this)
     if isinstance(tree, exp.Query):
         return tree
     raise UnsupportedQueryError(

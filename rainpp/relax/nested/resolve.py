@@ -21,6 +21,7 @@ from rainpp.relax.catalog import (
     Names,
     TableEntry,
     builtin_functions,
+    clean,
     default_alias,
     find_table,
     find_view,
@@ -29,6 +30,7 @@ from rainpp.relax.catalog import (
     suggest,
 )
 from rainpp.relax.dialect import function_names, spelling
+from rainpp.relax.nested.shorthands import Shorthands, check_names
 from rainpp.relax.query import Slot
 from rainpp.types import ClassValue
 
@@ -147,10 +149,27 @@ class Resolver:
         tables += [join.this for join in node.args.get("joins") or []]
         for table in tables:
             self._add(block, cast(exp.Expr, table), ctes)
+        self._natural_joins(block)
         for child in _children(node):
             if not isinstance(child, (exp.From, exp.With)):
                 self._inside(child, block, ctes)
         return _outputs(block), block
+
+    def _natural_joins(self, block: _Block) -> None:
+        """NATURAL JOIN as USING, since predicted tables have further columns later."""
+        joins = cast("list[exp.Join]", block.select.args.get("joins") or [])
+        for place, join in enumerate(joins, len(block.origins) - len(joins)):
+            if (join.method or "").upper() != "NATURAL":
+                continue
+            before, right = block.origins[:place], block.origins[place]
+            if not right.columns or not all(origin.columns for origin in before):
+                self._refuse(join, "its columns are not known", "Write JOIN ... USING (...)")
+            left = {name.lower() for origin in before for name in origin.columns}
+            common = [name for name in right.columns if name.lower() in left]
+            if not common:
+                raise QueryError(f"`{self.shown(join)}` has no column on both sides; write ON.")
+            join.set("method", None)
+            join.set("using", [exp.to_identifier(name, quoted=True) for name in common])
 
     def _name(self, item: exp.Expr) -> None:
         """Name an item that calls a model as DuckDB would name the call."""
@@ -164,11 +183,12 @@ class Resolver:
             columns, inner = self._query(node.this, ctes, block.outer)
             alias = node.args.get("alias")
             if alias is not None and alias.args.get("columns"):
-                columns, inner = tuple(c.name for c in alias.args["columns"]), None
+                columns = _retitled(columns, alias.args["columns"])
             block.origins.append(_Origin(node.alias, columns, inner=inner))
             return
         if not isinstance(node, exp.Table) or not has_rows(node):
-            block.origins.append(_Origin(node.alias_or_name, ()))
+            columns = self._described(node)
+            block.origins.append(_Origin(node.alias_or_name, columns))
             return
         name = node.alias or default_alias(node)
         if not node.db and node.name.lower() in ctes:
@@ -184,17 +204,40 @@ class Resolver:
             self._refuse(node, "renaming a table's columns has no relaxation", "Use AS in SELECT")
         shown = exp.Table(this=node.this.copy(), db=node.args.get("db"))
         entry = find_table(self.con, node, shown.sql(dialect=self.dialect), self.names)
+        check_names(list(entry.columns))
         base = Base(f"__base_{len(self.bases)}", entry)
         self.bases[base.name] = base
         block.origins.append(_Origin(name, entry.columns, base=base))
         alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True))
         node.replace(exp.Table(this=exp.to_identifier(base.name, quoted=True), alias=alias))
 
+    def _described(self, node: exp.Expr) -> tuple[str, ...]:
+        """Columns of VALUES or a table function, which from now on are listed in its alias."""
+        alias = node.args.get("alias")
+        if alias is not None and alias.args.get("columns"):
+            return tuple(column.name for column in alias.args["columns"])
+        if not isinstance(node, (exp.Values, exp.Table)) or node.find(exp.Column) is not None:
+            return ()
+        bare = node.copy()
+        bare.set("alias", None)
+        try:
+            columns = self.con.sql(f"SELECT * FROM {bare.sql(dialect=self.dialect)}").columns
+        except duckdb.Error as error:
+            raise QueryError(f"DuckDB refuses `{self.shown(bare)}`: {clean(error)}.") from None
+        default = "valueslist" if isinstance(node, exp.Values) else bare.name or columns[0]
+        made = exp.TableAlias(
+            this=exp.to_identifier(node.alias or default, quoted=True),
+            columns=[exp.to_identifier(column, quoted=True) for column in columns],
+        )
+        node.set("alias", made)
+        return tuple(columns)
+
     def _inlined(self, node: exp.Table, view: str, name: str) -> exp.Subquery:
         if len(self._views) > 50:
             raise QueryError(f"the view `{name}` refers to itself, or nests views too deeply.")
         self._views.append(name)
         parsed = cast(exp.Query, self.dialect.parse(view)[0])
+        parsed = Shorthands(self.con, self.shown).written_out(parsed)
         self._check(parsed)
         alias = exp.TableAlias(this=exp.to_identifier(name, quoted=True))
         given = node.args.get("alias")
@@ -242,9 +285,12 @@ class Resolver:
         if inner is None or _merges(inner.select):
             raise UnsupportedQueryError(
                 shown,
-                why=f"the rows of `{origin.alias}` are not rows of one table",
+                why=f"the rows of `{origin.alias or 'this source'}` are not rows of one table",
                 instead="Call the model inside it, on the table itself",
             )
+        titles, own = [title.lower() for title in origin.columns], _outputs(inner)
+        if arguments is not None and len(own) == len(titles):
+            arguments = tuple(own[titles.index(name.lower())] for name in arguments)
         source, columns = self._traced(inner, arguments, shown, origin.alias)
         name = self._attach(source, model, columns, shown)
         carried = [item for item in inner.select.expressions if item.alias == name]
@@ -435,8 +481,13 @@ def _levels(block: _Block | None) -> list[_Block]:
 
 def _renamed(shape: _Shape, cte: exp.CTE) -> _Shape:
     alias = cte.args.get("alias")
-    columns = alias.args.get("columns") if alias is not None else None
-    return (tuple(c.name for c in columns), None) if columns else shape
+    titles = alias.args.get("columns") if alias is not None else None
+    return (_retitled(shape[0], titles), shape[1]) if titles else shape
+
+
+def _retitled(columns: tuple[str, ...], titles: list[exp.Expr]) -> tuple[str, ...]:
+    """Column names after a list of new ones, which may be shorter."""
+    return (*(title.name for title in titles), *columns[len(titles) :])
 
 
 def _merges(select: exp.Select) -> bool:

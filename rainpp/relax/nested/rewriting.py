@@ -42,7 +42,8 @@ def _rename_select(node: exp.Select, known: Mapping[str, str], fresh: set[str]) 
     inside = dict(known)
     for source in sources_of(node):
         # A source may read those before it, as if it were LATERAL.
-        _rename(source if isinstance(source, exp.Unnest) else source.this, inside, fresh)
+        for part in [source] if isinstance(source, (exp.Unnest, exp.Values)) else [source.this]:
+            _rename(cast(exp.Expr, part), inside, fresh)
         name = _unused(source.alias_or_name, fresh)
         inside[source.alias_or_name] = name
         alias = source.args.get("alias")
