@@ -6,6 +6,7 @@ twice into ones where probabilities multiply, `sweep` evaluates them and pushes 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import duckdb
@@ -40,6 +41,8 @@ Array = NDArray[np.float64]
 
 # Rows before which a first row is looked for: their pairs are edges of the formulas.
 _MAX_LEADING = 2000
+# Sets of events whose layers are kept: rows and cells are first asked relaxed, then hard.
+_KEPT = 3
 
 
 class Circuit:
@@ -70,7 +73,7 @@ class Circuit:
         self._compiler = Compiler(self._gates, self._supports)
         flat = [np.asarray(p, float).reshape(-1) for p in predictions.probabilities]
         self._classes: Array = np.concatenate([[0.0], *flat])
-        self._last: tuple[Index, Sweep] | None = None
+        self._last: list[tuple[Index, Sweep]] = []
 
     @property
     def method(self) -> str:
@@ -121,12 +124,17 @@ class Circuit:
             into[places] += slopes[chosen]
 
     def _sweep(self, ids: Index) -> Sweep:
-        """The layers below `ids`; the last ones are kept, as slopes follow values."""
-        if self._last is None or not np.array_equal(self._last[0], ids):
+        """The layers below `ids`; the last ones are kept: slopes and hard values follow."""
+        found = self._kept(ids)
+        if found is None:
             if self._exact:
                 self._compiler.prepare(ids)
-            self._last = (ids.copy(), sweep(self._heads, self._compiler.moved, ids))
-        return self._last[1]
+            found = sweep(self._heads, self._compiler.moved, ids)
+            self._last = [*self._last[1 - _KEPT :], (ids.copy(), found)]
+        return found
+
+    def _kept(self, ids: Index) -> Sweep | None:
+        return next((found for of, found in self._last if np.array_equal(of, ids)), None)
 
     def outcomes(self, members: Members, aggregations: Sequence[Aggregation]) -> Outcomes:
         """The joint results of several aggregates over every segment.
@@ -210,16 +218,31 @@ class Circuit:
             out[maybe] = self.every([rows, self.negation(before)])
         return out
 
+    def paired(self, left: Members, right: Members, *, within: bool) -> Index:
+        """Events of INTERSECT ALL and EXCEPT ALL.
+
+        Raises
+        ------
+        Intractable : always; formulas do not count.
+        """
+        del left, right, within
+        raise Intractable("ALL counts uncertain rows")
+
     def hard(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event holds in the world of the likeliest classes."""
+        # Factors need not be independent for this: nothing is compiled.
+        work = self._kept(ids) or sweep(self._heads, self._compiler.moved, ids)
+        return work.values(self._likeliest) > 0.5
+
+    @functools.cached_property
+    def _likeliest(self) -> Array:
+        """1 at the likeliest class of every prediction, else 0."""
         flat = [np.zeros(1)]
         for slot, p in enumerate(self._predictions.probabilities):
             certain, rows = np.zeros(p.shape), np.arange(len(p))
             certain[rows, self._predictions.likeliest(slot, rows)] = 1.0
             flat.append(certain.reshape(-1))
-        # Factors need not be independent for this: nothing is compiled.
-        work = sweep(self._heads, self._compiler.moved, ids)
-        return work.values(np.concatenate(flat)) > 0.5
+        return np.concatenate(flat)
 
     def certain(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event is known to hold in every world."""
