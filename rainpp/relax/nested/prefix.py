@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rainpp.relax.nested.arrays import Index, run_lengths, run_starts
+from rainpp.relax.nested.arrays import Index, numbered, run_lengths, run_starts
 
 Array = NDArray[np.float64]
+
+# log 1e-40
+_NEGLIGIBLE = -92.0
 
 
 @dataclass(eq=False, slots=True)
@@ -29,22 +32,62 @@ class Window:
     part: Index
     wanted: Array
     always: float
+    _inputs: Array = field(init=False)
+    _counts: _Before = field(init=False)
+    _weights: Array = field(init=False)
+
+    def forward(self, inputs: Array) -> Array:
+        """Probabilities of all slots from those of the rows."""
+        self._inputs, kept = inputs, self._kept(inputs)
+        self._counts = _Before(numbered(self.part[:kept])[2], len(self.wanted))
+        self._weights = np.full(len(inputs), self.always)
+        self._weights[:kept] += self.wanted @ self._counts.forward(inputs[:kept])
+        there = inputs * self._weights
+        rest = 1.0 - np.bincount(self.part, there)
+        return np.concatenate([there, np.maximum(rest, 0.0)])
+
+    def _kept(self, inputs: Array) -> int:
+        """Behind how many rows fewer than len(wanted) others come with a chance below 1e-40.
+
+        By Chernoff's bound P(N <= k) <= exp(-m) (e m / k)^k for a mean m > k; the part of the row
+        itself counts for at most one.
+        """
+        mean, most = np.cumsum(inputs) - inputs - 1.0, len(self.wanted) - 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound = -mean + (most * (1.0 + np.log(mean / most)) if most else 0.0)
+        late = (mean > most) & (bound < _NEGLIGIBLE)
+        return int(late.argmax()) if late.any() else len(inputs)
+
+    def backward(self, slopes: Array) -> Array:
+        """Slopes along the rows last seen."""
+        n = len(self._inputs)
+        along = slopes[:n] - slopes[n:][self.part]
+        out = along * self._weights
+        kept = len(self._counts.part)
+        above = self.wanted[:, None] * (along * self._inputs)[:kept]
+        out[:kept] += self._counts.backward(above)
+        return out
+
+
+@dataclass(eq=False, slots=True)
+class _Before:
+    """For every row how many rows of other parts are there before it: chances of 0 .. size - 1."""
+
+    part: Index
+    size: int
     _before: list[Index] = field(init=False, default_factory=lambda: list[Index]())
     _order: Index = field(init=False)
-    _inputs: Array = field(init=False)
     _inside: list[Array] = field(init=False, default_factory=lambda: list[Array]())
     _outside: list[Array] = field(init=False, default_factory=lambda: list[Array]())
 
     def __post_init__(self) -> None:
         self._order = np.argsort(self.part, kind="stable")
-        self._inputs = np.zeros(0)
-        for level in range(int(self.part.max()).bit_length()):
+        for level in range(int(self.part.max(initial=0)).bit_length()):
             self._before.append(_last_of_sibling(self.part >> level))
 
     def forward(self, inputs: Array) -> Array:
-        """Probabilities of all slots from those of the rows."""
-        self._inputs = inputs
-        inside = np.zeros((len(self.wanted), len(inputs) + 1))
+        """(size, n) chances from those of the rows."""
+        inside = np.zeros((self.size, len(inputs) + 1))
         so_far = self._sums(inputs)
         inside[0, :-1], inside[0, -1] = 1.0 - so_far, 1.0
         inside[1:2, :-1] = so_far
@@ -54,18 +97,13 @@ class Window:
             joined[:, :-1], joined[0, -1] = _product(inside[:, :-1], inside[:, before]), 1.0
             self._inside.append(joined)
             inside = joined
-        outside = np.zeros((len(self.wanted), len(inputs)))
+        outside = np.zeros((self.size, len(inputs)))
         outside[0] = 1.0
         self._outside = [outside]
         for inside, before in zip(self._inside[::-1], self._before[::-1], strict=False):
             outside = _product(outside, inside[:, before])
             self._outside.append(outside)
-        there = inputs * self._weights()
-        rest = 1.0 - np.bincount(self.part, there)
-        return np.concatenate([there, np.maximum(rest, 0.0)])
-
-    def _weights(self) -> Array:
-        return self.always + self.wanted @ self._outside[-1]
+        return outside
 
     def _sums(self, inputs: Array) -> Array:
         """Of every row and those of its part before it."""
@@ -77,12 +115,8 @@ class Window:
         out[self._order] = running - np.repeat(offset, lengths)
         return np.clip(out, 0.0, 1.0)
 
-    def backward(self, slopes: Array) -> Array:
-        """Slopes along the rows last seen."""
-        n = len(self._inputs)
-        along = slopes[:n] - slopes[n:][self.part]
-        out = along * self._weights()
-        above = self.wanted[:, None] * (along * self._inputs)
+    def backward(self, above: Array) -> Array:
+        """Slopes along the rows last seen, from those along the chances."""
         inner = [np.zeros_like(inside) for inside in self._inside]
         for level, before in enumerate(self._before):
             inside, outside = self._inside[level][:, before], self._outside[-2 - level]
@@ -93,8 +127,7 @@ class Window:
             given = inner[level][:, :-1]
             inner[level - 1][:, :-1] += _correlation(given, below[:, before])
             _scatter(inner[level - 1], before, _correlation(given, below[:, :-1]))
-        last = inner[0][1:2, :-1].sum(axis=0) - inner[0][0, :-1]
-        return out + self._later(last)
+        return self._later(inner[0][1:2, :-1].sum(axis=0) - inner[0][0, :-1])
 
     def _later(self, slopes: Array) -> Array:
         """Of every row and those of its part after it."""

@@ -130,3 +130,14 @@ def test_windows_of_many_parts_add_up():
         total = np.convolve(total, [1 - q, q])
     expected = np.minimum(np.maximum(np.arange(len(total)) - 30, 0), 10) @ total
     np.testing.assert_allclose(shown.sum(), expected, rtol=1e-10)
+
+
+def test_slopes_of_a_window_that_closes_early():
+    rng = np.random.default_rng(1)
+    part, p = rng.permutation(900) // 3, rng.random(900) / 3
+    work = Window(part, np.array([0.0, 1.0, 1.0]), 0.0)
+    slopes, direction = rng.normal(size=1200), rng.normal(size=900)
+    work.forward(p)
+    found = work.backward(slopes) @ direction
+    ends = [slopes @ work.forward(p + h * direction) for h in (1e-6, -1e-6)]
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
