@@ -270,19 +270,22 @@ class Database:
         self._tables[_key(name, entry)] = [replace(found, projections=stored)]
 
     def sql(self, query: str, *, mode: str = "exact", max_relax_error: float = MAX_ERROR) -> Result:
-        """Run a query over predictions.
+        """Run a query over predictions; docs/sql.md says what is understood and what it means.
 
         Parameters
         ----------
-        query : one SELECT that calls registered models.
-        mode : "exact" (expectation under independent predictions) or "rain" (product rules).
+        query : one SELECT, or SELECTs under UNION, INTERSECT or EXCEPT, that calls registered
+            models.
+        mode : "exact" (expectation under independent predictions) or "rain" (product rules, to
+            compare with Rain and Rain++).
         max_relax_error : a query too entangled to be relaxed exactly is sampled; it is refused when
             the 95 % interval of a value is wider than this share of max(1, |value|) to either side.
 
         Raises
         ------
         QueryError : it does not parse, or names what is not there.
-        UnsupportedQueryError : no relaxation is known; the message quotes the fragment.
+        UnsupportedQueryError : no relaxation is known, or sampling is too coarse; the message
+            quotes the fragment.
         DataError : NULL in an argument of a model, in any row of its table: there is no prediction
             for such a row. Probabilities given to `register_predictions` ask for no arguments.
         """
