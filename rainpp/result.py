@@ -65,7 +65,7 @@ class Result:
 
     def explain(self) -> str:
         """The plan that ran, one operator per line, with what it read and how it was evaluated."""
-        return self.answer.explain()
+        return self.setting.spelled(self.answer.explain())
 
     def error(
         self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None

@@ -64,6 +64,11 @@ class Setting:
                 make_plan(self.plan.sql, self.connection, functions), self.connection, rid=rid
             )
 
+    def spelled(self, text: str) -> str:
+        """`text` about the plan, with the numbers it calls as the user wrote them."""
+        plan = self.plan
+        return plan.numbers.spelled(text) if isinstance(plan, NumberPlan) else text
+
     def check_unchanged(self) -> None:
         """Refuse to compare with an answer whose rows are no longer there as they were.
 

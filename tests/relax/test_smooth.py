@@ -494,6 +494,7 @@ def test_complaints_about_probabilities_rank_as_those_about_expected_counts():
         for result in (summed, counted)
     ]
     np.testing.assert_allclose(rankings[0].effects, rankings[1].effects, rtol=1e-10)
+    assert "slot predict_proba on people" in summed.explain()
     with pytest.raises(UnsupportedQueryError, match="portable SQL reads classes"):
         summed.portable_sql()
     one = scene.database.sql(f"SELECT b, {call} AS n FROM people WHERE rowid = 3")
