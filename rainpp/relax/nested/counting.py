@@ -130,22 +130,22 @@ class Counting:
         """See `Maker.kernels`: one for all heads."""
         return [(np.arange(len(heads)), Sums(self._terms(heads)))]
 
-    def formulas(self, head: int) -> Index:
-        """See `Maker.formulas`: the sum as a table of running totals.
+    def formulas(self, heads: Index) -> Index:
+        """See `Maker.formulas`: sums as tables of running totals.
 
         Raises
         ------
         Intractable : too many steps.
         """
-        terms = self._terms(np.array([head]))
+        terms = self._terms(heads)
         states = States(terms.part, [terms.level, terms.index], terms.event)
         segment = terms.head[run_starts(terms.part)]
         found = folded(self._gates, _Running(), states, segment, [])
         level, index = found.totals
-        width = int(terms.width[0])
         # At lower levels nothing is added, so all their states have index z.
-        slot = np.where(level == 2, index, width + level)
-        out = np.full(width + 2, NEVER)
+        slot = np.where(level == 2, index, terms.width[found.owner] + level)
+        slot += (np.cumsum(terms.width + 2) - terms.width - 2)[found.owner]
+        out = np.full(int((terms.width + 2).sum()), NEVER)
         order = np.argsort(slot, kind="stable")
         used = run_starts(slot[order])
         group = np.repeat(np.arange(len(used)), run_lengths(used, len(order)))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rainpp.relax.nested.algebra import ALWAYS, Intractable
-from rainpp.relax.nested.arrays import Column, Hash, HashIndex, Index, numbered, run_starts
+from rainpp.relax.nested.arrays import Column, Hash, HashIndex, Index, numbered, run_starts, spans
 from rainpp.relax.nested.gates import Flags, Gates
 
 Array = NDArray[np.float64]
@@ -121,22 +121,27 @@ class Heads:
         ------
         Intractable : that is too large, or there is no such formula.
         """
-        gates = self.gates
+        head = np.array([self._of_variable.get(v, -1) for v in variables.tolist()], np.int64)
+        variables, head = variables[head >= 0], head[head >= 0]
+        kinds = self._maker.all[head]
+        for kind in np.unique(kinds):
+            mine = kinds == kind
+            self._unfold(self._makers[int(kind)], variables[mine], head[mine])
+
+    def _unfold(self, maker: Maker, variables: Index, head: Index) -> None:
+        gates, place = self.gates, variables - self.gates.num_predictions
+        unique, _, number = numbered(head)
+        width = self.slots.all[unique]
+        events = maker.formulas(unique)
+        sizes = gates.derived_classes.all[place]
+        nodes = spans(gates.derived_node.all[place] - gates.first_gate, sizes)
+        base = (np.cumsum(width) - width)[number]
+        chosen = events[np.repeat(base, sizes) + gates.slot.all[nodes]]
+        if (gates.levels(chosen >> 1) >= gates.level.all[nodes]).any():
+            raise Intractable("aggregates over uncertain rows take too many steps")
+        gates.left.all[gates.start.all[nodes]] = chosen
+        gates.slot.all[nodes] = -1
         for variable in variables.tolist():
-            head = self._of_variable.get(variable)
-            if head is None:
-                continue
-            place = variable - gates.num_predictions
-            first = int(gates.derived_node.all[place]) - gates.first_gate
-            nodes = first + np.arange(int(gates.derived_classes.all[place]))
-            events = self._makers[int(self._maker.all[head])].formulas(head)
-            if events is None:
-                raise Intractable("events before a LIMIT meet events after it")
-            chosen = events[gates.slot.all[nodes]]
-            if len(nodes) and gates.levels(chosen >> 1).max() >= gates.level.all[nodes].min():
-                raise Intractable("aggregates over uncertain rows take too many steps")
-            gates.left.all[gates.start.all[nodes]] = chosen
-            gates.slot.all[nodes] = -1
             del self._of_variable[variable]
 
 
@@ -147,6 +152,6 @@ class Maker(Protocol):
         """Kernels for several heads, and the positions each is for."""
         ...
 
-    def formulas(self, head: int) -> Index | None:
-        """The event of every slot, made of ordinary gates."""
+    def formulas(self, heads: Index) -> Index:
+        """Events of all slots of distinct heads, made of ordinary gates."""
         ...

@@ -49,10 +49,10 @@ class Leading:
             for i, limit in enumerate(limits)
         ]
 
-    def formulas(self, head: int) -> Index | None:
+    def formulas(self, heads: Index) -> Index:
         """See `Maker.formulas`: there are none."""
-        del head
-        return None
+        del heads
+        raise Intractable("events before a LIMIT meet events after it")
 
     def rows(self, ids: Index, skip: int, take: int | None) -> Index:
         """Events that a row is there after `skip` to `skip + take` others; no id is `NEVER`.
