@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import duckdb
 import numpy as np
@@ -38,8 +39,13 @@ class Place:
     code: Code
 
 
+_COMPARABLE = frozenset({int, str, bool, type(None)})
+
+
 def comparable(value: object) -> Hashable:
     """`value` in a form in which equal SQL values are equal Python values; NULL is None."""
+    if type(value) in _COMPARABLE:
+        return cast(Hashable, value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, (list, tuple, np.ndarray)):
