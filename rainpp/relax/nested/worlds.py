@@ -136,7 +136,8 @@ class Worlds:
 
     def every(self, columns: Sequence[Index]) -> Index:
         """See `Algebra.every`."""
-        return self._combined(columns, np.bitwise_and)
+        doubtful = [column for column in columns if not (column == ALWAYS).all()]
+        return self._combined(doubtful or columns[:1], np.bitwise_and)
 
     def either(self, columns: Sequence[Index]) -> Index:
         """See `Algebra.either`."""
