@@ -52,15 +52,18 @@ class Result:
         return self.answer.frame.copy()
 
     def relaxed(self) -> pd.DataFrame:
-        """The expected answer under the model's probabilities; same rows and columns.
+        """The answer under the model's probabilities; same rows and columns.
 
-        The extra column `_exists` is the probability that the row is in the answer at all.
+        A COUNT or SUM of the outermost GROUP BY is its expectation, 0 where its row is missing; any
+        other cell is its expectation given that its row is there and it is not NULL. The extra
+        column `_exists` is the probability that the row is in the answer at all. Text and dates are
+        as in the plain answer.
         """
         return self.answer.relaxed.copy()
 
     @property
     def method(self) -> str:
-        """How the relaxed answer was computed: mode and strategy."""
+        """How the relaxed answer was computed: "exact (...)", "rain (...)", "approximate ..."."""
         return self.answer.method
 
     def explain(self) -> str:
@@ -70,13 +73,25 @@ class Result:
     def error(
         self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None
     ) -> float:
-        """Half width of a 95 % interval around a relaxed cell; 0 where it is exact."""
+        """Half width of a 95 % interval around a relaxed cell, in its units; 0 where it is exact.
+
+        Raises
+        ------
+        ComplaintError : no such row, several, or a column that depends on no prediction.
+        """
         return self.answer.error(self._row(row, where), column)
 
     def gradient(
         self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None
     ) -> Gradient:
-        """Derivative of one relaxed cell by every probability: {(model, table): (V, R)}."""
+        """Derivative of one relaxed cell by every probability: {(model, table): (V, R)}.
+
+        Rows of the arrays are in the row order of the table, columns in that of the classes.
+
+        Raises
+        ------
+        ComplaintError : no such row, several, or a column that depends on no prediction.
+        """
         position = self._position(column, row, where)
         return self.answer.gradient(position, column)
 
