@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
-import numpy as np
-import pandas as pd
 from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
@@ -24,29 +22,9 @@ from rainpp.relax.portable.keys import Key, conditions_of, keys_of
 from rainpp.relax.portable.masks import Writer
 from rainpp.relax.portable.messages import Sum, of_group
 from rainpp.relax.portable.presence import presence_sql
-from rainpp.relax.portable.select import ONE, base_table, probability_table
-from rainpp.relax.query import Aggregate, Cell, Query, Slot
-from rainpp.types import ClassValue, PredictionTable
-
-
-@dataclass(frozen=True, slots=True)
-class ProbabilityTable:
-    """A table the database must have: one row per row id and class, also where `prob` is 0.
-
-    `rid` are the values of the column `row_id` of table `base`; `cls` counts `classes` from 0.
-    """
-
-    name: str
-    slot: Slot
-    base: str
-    row_id: str
-    classes: tuple[ClassValue, ...]
-    columns: tuple[str, ...] = ("rid", "cls", "prob")
-
-    def create_sql(self, dialect: str = "duckdb") -> str:
-        """CREATE TABLE for it."""
-        text = f"CREATE TABLE {quote(self.name)} (rid BIGINT, cls INTEGER, prob DOUBLE)"
-        return render_for(text, dialect)
+from rainpp.relax.portable.select import ONE, probability_table
+from rainpp.relax.portable.tables import ProbabilityTable, probability_table_of
+from rainpp.relax.query import Aggregate, Cell, Query
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -232,7 +210,7 @@ def generate(
     sums = tuple(Sum(writer, layout, measure, keys) for measure in relaxed.measures)
     names = _names(query.tree, [k.position for k in query.keys], [c.position for c in query.cells])
     made = Portable(
-        tuple(_probabilities(writer, number) for number in range(len(query.slots))),
+        tuple(probability_table_of(writer, number) for number in range(len(query.slots))),
         names[: len(keys)],
         names[len(keys) :],
         not keys or presence_sql(writer, relaxed, keys) is not None,
@@ -243,18 +221,6 @@ def generate(
     )
     made.value_sql()
     return made
-
-
-def long_form(table: PredictionTable) -> pd.DataFrame:
-    """The probabilities (V, R) of a table as V · R rows of rid, cls and prob."""
-    v, r = table.probabilities.shape
-    return pd.DataFrame(
-        {
-            "rid": np.repeat(table.rowids, r),
-            "cls": np.tile(np.arange(r, dtype=np.int32), v),
-            "prob": np.asarray(table.probabilities, np.float64).ravel(),
-        }
-    )
 
 
 def _check_members(query: Query, aggregate: Aggregate) -> None:
@@ -268,19 +234,6 @@ def _check_members(query: Query, aggregate: Aggregate) -> None:
             why="predictions decide which rows are averaged, and no sum of products gives that",
             instead="Ask for SUM and COUNT as two columns",
         )
-
-
-def _probabilities(writer: Writer, number: int) -> ProbabilityTable:
-    query = writer.query
-    slot = query.slots[number]
-    source = next(i for i, found in enumerate(query.sources) if found.table == slot.table)
-    return ProbabilityTable(
-        probability_table(number),
-        slot,
-        base_table(query, source),
-        writer.rids[source],
-        query.classes[number],
-    )
 
 
 def _names(tree: exp.Select, keys: Sequence[int | None], cells: Sequence[int]) -> tuple[str, ...]:

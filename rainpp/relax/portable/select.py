@@ -7,6 +7,7 @@ has one class and is counted once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -118,10 +119,16 @@ def summed(inner: str, keys: Sequence[str]) -> str:
 def base_table(query: Query, source: int) -> str:
     """A table under the name that other databases know it by: its own, with a schema if shown."""
     found = query.sources[source]
-    parts = found.qualified.replace('""', "\0").strip('"').split('"."')
-    names = [part.replace("\0", '"') for part in parts]
-    with_schema = found.table.count(".") and found.table.split(".")[-1] == names[-1]
-    return ".".join(quote(n) for n in names[-2:]) if with_schema else quote(found.table)
+    shown, stored = (_names(text) for text in (found.table, found.qualified))
+    if shown[-1:] == stored[-1:]:
+        return ".".join(quote(name) for name in stored[-len(shown) :])
+    return quote(found.table)  # rows of a file, kept under a name of our own
+
+
+def _names(text: str) -> list[str]:
+    """The parts of a dotted name, quoted or not."""
+    found = re.findall(r'"((?:[^"]|"")*)"|([^."]+)', text)
+    return [quoted.replace('""', '"') or plain for quoted, plain in found]
 
 
 def probability_table(slot: int) -> str:

@@ -34,6 +34,8 @@ QUERIES = {
     "division": "SELECT SUM(id / 4 * predict(t)) AS n, AVG(k / 3 + predict(t)) AS m FROM t",
     "text": "SELECT g, COUNT(*) AS n, SUM(a) AS s FROM t WHERE label(t) = 'it''s' GROUP BY g",
     "text like": "SELECT COUNT(*) AS n FROM t WHERE label(t) LIKE '%''%' OR label(t) = g",
+    "function of a class": "SELECT COUNT(*) AS n FROM t WHERE upper(label(t)) LIKE 'I%' OR "
+    "length(label(t)) % 2 = 0",
     "numbers": "SELECT SUM(score(t)) AS n, SUM(score(t)) FILTER (WHERE a > 0) AS m FROM t",
     "average": "SELECT g, AVG(predict(t)) AS n, AVG(a * predict(t)) AS m FROM t GROUP BY g",
     "case": "SELECT SUM(CASE WHEN predict(t) = 1 THEN a WHEN k = 2 THEN 1 END) AS n FROM t",

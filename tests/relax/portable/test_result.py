@@ -52,6 +52,17 @@ def test_the_row_id_column_can_be_named(database):
     assert '"people"."rowid"' in sql
 
 
+def test_names_of_schemas_and_tables_are_kept(database):
+    database, p, con = database
+    con.execute('CREATE SCHEMA "odd s"')
+    con.execute('CREATE TABLE "odd s"."t ""x" AS FROM people')
+    con.execute("CREATE TABLE main.plain AS FROM people")
+    for table, written in (('"odd s"."t ""x"', '"odd s"."t ""x"'), ("plain", '"plain"')):
+        database.register_predictions("predict", table=table, probabilities=p, classes=CLASSES)
+        result = database.sql(f"SELECT COUNT(*) AS n FROM {table} q WHERE predict(*) = 'hi'")
+        assert f'FROM {written} AS "q"' in result.portable_sql("postgres")
+
+
 @pytest.mark.parametrize(
     ("sql", "words"),
     [
