@@ -303,8 +303,19 @@ def _qualified(tree: exp.Query, resolver: Resolver) -> exp.Query:
         raise QueryError(f"the query cannot be resolved: {error}") from None
     finally:
         logger.setLevel(level)
+    _alias_subqueries(found)
     unique_aliases(found)
     return found
+
+
+def _alias_subqueries(tree: exp.Expr) -> None:
+    """An item that is a subquery carries its name itself; it shall be an alias like any other."""
+    for select in tree.find_all(exp.Select):
+        for item in list(cast("list[exp.Expr]", select.expressions)):
+            if isinstance(item, exp.Subquery) and item.alias:
+                bare = item.copy()
+                bare.set("alias", None)
+                item.replace(exp.alias_(bare, item.alias, quoted=True))
 
 
 def _placeholder(slot: int) -> str:
