@@ -315,7 +315,8 @@ def _alias_subqueries(tree: exp.Expr) -> None:
             if isinstance(item, exp.Subquery) and item.alias:
                 bare = item.copy()
                 bare.set("alias", None)
-                item.replace(exp.alias_(bare, item.alias, quoted=True))
+                name = exp.to_identifier(item.alias, quoted=True)
+                item.replace(exp.Alias(this=bare, alias=name))
 
 
 def _placeholder(slot: int) -> str:
