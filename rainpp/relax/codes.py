@@ -44,6 +44,8 @@ def _column_codes(column: pa.ChunkedArray) -> tuple[Index, int]:
     whole: Any = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
+    if pa.types.is_dictionary(whole.type):  # an ENUM
+        whole = whole.dictionary_decode()
     if pa.types.is_integer(whole.type) and not whole.null_count:
         codes, distinct = pd.factorize(whole.to_numpy())
         return np.asarray(codes, np.int64), len(distinct)

@@ -32,6 +32,7 @@ def moment_cells(found: Grouped, item: exp.Expr) -> MomentCells | None:
         return None
     if not is_numeric(members.table.column(call.argument).type):
         return None
+    numbers(members.table.column(call.argument), found.engine.context.shown(item))
     try:
         moment = (algebra.average if call.kind == "avg" else algebra.extreme)(members, call)
     except Intractable:

@@ -6,6 +6,7 @@ row a correlated subquery was evaluated for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NoReturn, cast
 
@@ -76,7 +77,13 @@ class Engine:
 
     def titled(self, found: Relation, names: list[str]) -> Relation:
         """The same rows under the names a query gives its columns."""
-        mapping = {f"c{i}": name for i, name in enumerate(names)}
+        mapping: dict[str, str] = {}
+        seen: Counter[str] = Counter()
+        for i, name in enumerate(names):
+            # DuckDB's names for several columns of one name.
+            repeats = seen[name.lower()]
+            mapping[f"c{i}"] = f"{name}_{repeats}" if repeats else name
+            seen[name.lower()] += 1
         table = found.table.rename_columns([mapping.get(n, n) for n in found.table.column_names])
         cells = frozenset(mapping.get(name, name) for name in found.cells)
         return self.context.relation(table, found.ids, found.owner, cells)

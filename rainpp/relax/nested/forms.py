@@ -66,9 +66,10 @@ class Candidates:
 def candidates(engine: Engine, node: exp.Query, scope: Scope) -> Candidates:
     """The possible rows of a whole query."""
     if isinstance(node, exp.Union) and not node.args.get("distinct", True) and _open(node):
-        scope = engine.with_ctes(node, scope)
-        sides = [candidates(engine, side, scope) for side in (node.left, node.right)]
-        return _stacked(engine, sides)
+        inside = engine.with_ctes(node, scope)
+        sides = [candidates(engine, side, inside) for side in (node.left, node.right)]
+        if not _clash(sides):
+            return _stacked(engine, sides)
     if isinstance(node, exp.Select) and _open(node):
         node = cast(exp.Select, unwrapped(node))
         scope = engine.with_ctes(node, scope)
@@ -86,9 +87,18 @@ def candidates(engine: Engine, node: exp.Query, scope: Scope) -> Candidates:
 
 def _open(node: exp.Expr) -> bool:
     """Whether nothing after SELECT decides which rows are shown."""
-    return not any(node.args.get(key) for key in ("limit", "offset", "qualify")) and not (
-        isinstance(node, exp.Select) and node.args.get("distinct")
-    )
+    return not any(
+        node.args.get(key) for key in ("limit", "offset", "qualify", "by_name")
+    ) and not (isinstance(node, exp.Select) and node.args.get("distinct"))
+
+
+def _clash(sides: Sequence[Candidates]) -> bool:
+    """Whether a column is text on one side of UNION ALL only, so that DuckDB casts the other."""
+    for columns in zip(*(side.identity for side in sides), strict=False):
+        kinds = {isinstance(v, str) for column in columns for v in column or [] if v is not None}
+        if len(kinds) > 1:
+            return True
+    return False
 
 
 def _of_relation(engine: Engine, found: Relation) -> Candidates:

@@ -153,6 +153,7 @@ class Resolver:
         for child in _children(node):
             if not isinstance(child, (exp.From, exp.With)):
                 self._inside(child, block, ctes)
+        _check_stars(block)
         return _outputs(block), block
 
     def _natural_joins(self, block: _Block) -> None:
@@ -506,6 +507,20 @@ def _outputs(block: _Block) -> tuple[str, ...]:
         else:
             names.append(item.alias_or_name)
     return tuple(names)
+
+
+def _check_stars(block: _Block) -> None:
+    """Refuse * over a query two of whose columns have one name: which is which would be lost."""
+    for item in cast("list[exp.Expr]", block.select.expressions):
+        for origin in block.origins if item.is_star else []:
+            names = [name.lower() for name in origin.columns]
+            twice = next((name for name in origin.columns if names.count(name.lower()) > 1), None)
+            table = item.table.lower() if isinstance(item, exp.Column) else ""
+            if twice is not None and table in ("", origin.alias.lower()):
+                raise QueryError(
+                    f"two columns of `{origin.alias}` are called `{twice}`; name them apart with "
+                    "AS before reading them with *."
+                )
 
 
 def _projected(inner: _Block, name: str) -> exp.Column | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import quote
 from rainpp.relax.nested.algebra import NEVER, Index, Intractable, Members
 from rainpp.relax.nested.calls import aggregation
@@ -17,10 +18,12 @@ from rainpp.relax.nested.names import KEY, Scope
 from rainpp.relax.nested.relation import ROW, Relation, certain_ids, integers
 from rainpp.relax.nested.rewriting import (
     ColumnName,
+    aggregates_in,
     outer_columns,
     renamed,
     substituted,
 )
+from rainpp.relax.nested.wording import reworded, worded
 
 if TYPE_CHECKING:
     from rainpp.relax.nested.engine import Engine
@@ -70,10 +73,24 @@ class Rows:
         )
         if not listed:
             return pa.table(found or {"one": pa.array(np.ones(n, np.int32))})
-        fetched = context.fetch(
-            f"{self.scope.prefix()}SELECT {listed} FROM {self.relation.name} AS b ORDER BY b.{ROW}"
-        )
+        text = f"SELECT {listed} FROM {self.relation.name} AS b ORDER BY b.{ROW}"
+        try:
+            fetched = context.fetch(self.scope.prefix() + text)
+        except QueryError as error:
+            raise QueryError(reworded(str(error), self._words())) from None
+        if fetched.num_rows != n:
+            shown = ", ".join(context.shown(node) for _, node in items)
+            why = "it makes several rows of one"
+            raise UnsupportedQueryError(shown, why=why, instead="Put unnest() in FROM")
         return pa.table({k: fetched.column(k) if v is None else v for k, v in found.items()})
+
+    def _words(self) -> dict[str, str]:
+        """What the user wrote for the columns of the relation."""
+        words = {column: ".".join(name) for name, column in self.places.items()}
+        context = self.engine.context
+        for sql, column in self.extra.items():
+            words[column] = worded(sql, context.calls, context.bases.values())
+        return words
 
     def _known(self, node: exp.Expr, n: int) -> pa.ChunkedArray | pa.Array | None:
         """Values of a placed expression that needs no SQL: a column, a small whole number."""
@@ -222,6 +239,9 @@ class Rows:
         query = cast(exp.Expr, node.this).copy()
         for unneeded in ("order", "distinct"):
             query.set(unneeded, None)
+        limit = query.args.get("limit")
+        if limit is not None and limit.expression.name != "0" and not query.args.get("offset"):
+            query.set("limit", None)
         code, keys = self._keys(query, [])
         found = self._inner(query, keys)
         algebra, count = self.engine.context.algebra, len(keys)
@@ -260,9 +280,11 @@ class Rows:
         else:
             found = self.engine.query(query, self.scope.without_keys())
             on = "true"
+        parts = left.unnest().expressions if isinstance(left.unnest(), exp.Tuple) else [left]
+        right = f"({', '.join(f'r.c{place}' for place in range(len(parts)))})"
         pairs = context.fetch(
             f"SELECT * FROM (SELECT k.{KEY} AS k, r.{ROW} AS r, "
-            f'(k."__left" {operator} r.c0) AS met FROM {keys.name} AS k '
+            f'(k."__left" {operator} {right}) AS met FROM {keys.name} AS k '
             f"JOIN {found.name} AS r ON {on}) "
             f"WHERE met IS NOT {'TRUE' if universal else 'FALSE'} "
             "ORDER BY k, r"
@@ -296,6 +318,8 @@ class Rows:
         call = cast(exp.Expr, window.this)
         if window.args.get("order") is not None or window.args.get("spec") is not None:
             engine.refuse(window, "a window in an order has no relaxation", "Use PARTITION BY only")
+        if not aggregates_in(call):
+            engine.refuse(window, "only windows of aggregates have a relaxation", "Use count, sum")
         arguments: list[tuple[str, exp.Expr]] = []
         item = aggregation(engine, call, arguments)
         parts = cast("list[exp.Expr]", window.args.get("partition_by") or [])
