@@ -17,7 +17,7 @@ from rainpp.relax.nested.algebra import Intractable
 from rainpp.relax.nested.arrays import Column, Index, distinct, numbered
 from rainpp.relax.nested.connect import conjunctions
 from rainpp.relax.nested.expand import MAX_EDGES, expanded
-from rainpp.relax.nested.factor import factored
+from rainpp.relax.nested.factor import factored, told_apart
 from rainpp.relax.nested.gates import Flags, Gates
 from rainpp.relax.nested.support import Supports
 from rainpp.relax.nested.sweep import resolved
@@ -150,13 +150,18 @@ class Compiler:
         return out
 
     def _opened(self, nodes: Index, origin: Index, walk: _Walk) -> Index:
-        """Connected products, multiplied out backwards or else expanded by classes."""
+        """Connected products as sums, multiplied out backwards or else expanded by classes."""
         out = np.empty(len(nodes), np.int64)
-        easy, made = factored(self._gates, nodes)
+        easy, made = told_apart(self._gates, self._supports, nodes)
         out[easy] = made
-        if not easy.all():
-            out[~easy], branches = expanded(self._gates, self._supports, nodes[~easy])
-            walk.count(origin[~easy], branches)
+        rest = np.flatnonzero(~easy)
+        if len(rest):
+            easy, made = factored(self._gates, nodes[rest])
+            out[rest[easy]] = made
+            rest = rest[~easy]
+        if len(rest):
+            out[rest], branches = expanded(self._gates, self._supports, nodes[rest])
+            walk.count(origin[rest], branches)
         return out
 
 

@@ -129,7 +129,7 @@ class Gates:
 
     def members(self, nodes: Index) -> tuple[Index, Index]:
         """Classes in every literal node, ascending: position in `nodes`, class."""
-        single = self._is_class(nodes)
+        single = self.is_class(nodes)
         lengths = np.ones(len(nodes), np.int64)
         sets = nodes[~single] - self.first_gate
         lengths[~single] = self.arity.all[sets]
@@ -139,7 +139,8 @@ class Gates:
         found[~single[owner]] = self.left.all[edge] >> 1
         return owner, found - self.first_class(self.variables(nodes))[owner]
 
-    def _is_class(self, nodes: Index) -> Flags:
+    def is_class(self, nodes: Index) -> Flags:
+        """Whether a node is one class of a variable."""
         out = (nodes > 0) & (nodes < self.first_gate)
         gate = nodes >= self.first_gate
         out[gate] = self.number.all[nodes[gate] - self.first_gate] >= 0

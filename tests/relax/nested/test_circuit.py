@@ -105,3 +105,19 @@ def test_rain_multiplies_what_shares_a_prediction():
     either = both.circuit.some(ids, np.zeros(2, np.int64), 1)
     np.testing.assert_allclose(both.circuit.probability(either), 1 - (1 - p[0]) * (1 - p[1]))
     assert "rain" in both.circuit.method
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_clauses_that_a_variable_tells_apart(seed):
+    both = Both(seed, [(4, 3)] if seed % 2 else [(2, 3), (3, 2)])
+    both.literals()
+    r = both.shapes[0][1]
+    # Row 0 has class c, and one or two others have some class.
+    for _ in range(4):
+        rows = [[2 + c, *both.rng.integers(2 + r, len(both.ids[: 2 + 12]), 2)] for c in range(r)]
+        clauses = both.circuit.every([both.column([int(row[k]) for row in rows]) for k in range(3)])
+        truth = [np.logical_and.reduce([both.truth[i] for i in row]) for row in rows]
+        both.add(both.circuit.some(clauses, np.zeros(r, np.int64), 1), [np.any(truth, axis=0)])
+    check(both)
+    both.random_step(10)
+    check(both)
