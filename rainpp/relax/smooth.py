@@ -3,7 +3,9 @@
 Relaxation knows predictions, so a number becomes one. An expression that is affine in a number y
 has at y the expectation of what it is at the *amount* A, with P(A = 1) = y and P(A = 0) = 1 - y; no
 more is used of A, so y need not lie in [0, 1]. A comparison of y with constants depends on the
-*band* of y between them alone.
+*band* of y between them alone. What is summed
+over rows that pass a comparison is y itself: the errors of a regression soften its conditions, not
+its values.
 """
 
 from __future__ import annotations
