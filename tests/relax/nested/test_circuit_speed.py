@@ -55,7 +55,9 @@ def test_a_million_literals_and_pairs():
     evaluated("1e6 pairs", p, circuit, pairs)
 
 
-@pytest.mark.parametrize(("rows", "groups"), [(1000, 1), (100_000, 5000)])
+@pytest.mark.parametrize(
+    ("rows", "groups"), [(1000, 1), (10_000, 1), (20_000, 50), (100_000, 5000)]
+)
 def test_counts(rows, groups):
     p, circuit = many(rows, 10)
     at = np.arange(rows)
@@ -94,3 +96,12 @@ def test_equal_classes_of_many_pairs():
     both = [circuit.literals(0, rows, classes), circuit.literals(0, rows + 10_000, classes)]
     ids = circuit.some(circuit.every(both), rows, 10_000)
     evaluated("10 000 pairs of equal class", p, circuit, ids)
+
+
+def test_the_first_five_of_many_rows():
+    p, circuit = many(20_000, 10)
+    rows, classes = np.repeat(np.arange(20_000), 10), np.tile(np.arange(10), 20_000)
+    order = np.random.default_rng(0).permutation(len(rows))
+    ids = circuit.literals(0, rows, classes)[order]
+    kept, _ = timed("LIMIT 5 of 200 000 rows", lambda: circuit.leading(ids, 0, 5))
+    evaluated("LIMIT 5 of 200 000 rows", p, circuit, kept)
