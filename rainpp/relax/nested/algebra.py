@@ -70,11 +70,14 @@ class Outcomes:
     Outcome j belongs to `segment[j]` (ascending), has values ``table[v0, v1, ...][j]`` and event
     `ids[j]`. The outcomes of one segment exclude one another and together are the event that the
     segment has a member. Column v{i} belongs to aggregate i and has the type DuckDB gives it.
+    `absent`, where it is given, has the event of every segment that no member is there: one that
+    the algebra knows to exclude the outcomes.
     """
 
     segment: Index
     table: pa.Table
     ids: Index
+    absent: Index | None = None
 
 
 class Algebra(Protocol):

@@ -20,7 +20,7 @@ from rainpp.relax.nested.gates import Gates
 from rainpp.relax.nested.heads import Heads
 from rainpp.relax.nested.parts import PartStates
 from rainpp.relax.nested.support import Supports
-from rainpp.relax.nested.tally import Tally, distinct_states
+from rainpp.relax.nested.tally import Tally, Values, distinct_states
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +46,8 @@ class Fold:
         tally = Tally(members, aggregations, self.connection)
         if not len(members.ids):
             nothing = np.zeros(0, np.int64)
-            return Outcomes(nothing, tally.results(nothing, tally.start(0)), nothing)
+            absent = np.full(members.count, ALWAYS)
+            return Outcomes(nothing, tally.results(nothing, tally.start(0)), nothing, absent)
         work = PartStates(self.gates, self.supports, tally)
         parts, segment = self._listed(members, work)
         added = Addition.of(tally, parts, segment)
@@ -54,7 +55,9 @@ class Fold:
             return self._tabled(members, tally, work, parts, segment)
         found = added.outcomes(tally, self.counting, self.heads, self.supports, members)
         there = found.take(np.flatnonzero(found.totals[0] > 0))
-        out = Outcomes(there.owner, tally.results(there.owner, there.totals), there.events)
+        table = tally.results(there.owner, there.totals)
+        absent = _absent(found.owner, found.totals[0], found.events, members.count)
+        out = Outcomes(there.owner, table, there.events, absent)
         rest = ~np.isin(segment, added.segments)
         if not rest.any():
             return out
@@ -74,7 +77,8 @@ class Fold:
         first, states = self._by_result(states, table)
         events = self._events(states, members)
         there = np.flatnonzero(states.totals[0] > 0)
-        return Outcomes(states.owner[there], table.take(first[there]), events[there])
+        absent = _absent(states.owner, states.totals[0], events, members.count)
+        return Outcomes(states.owner[there], table.take(first[there]), events[there], absent)
 
     def _listed(self, members: Members, work: PartStates) -> tuple[States, Index]:
         """Totals of every part, and the segment of every part."""
@@ -140,7 +144,20 @@ def _together(left: Outcomes, right: Outcomes) -> Outcomes:
     segment = np.concatenate([left.segment, right.segment])
     order = np.argsort(segment, kind="stable")
     table = pa.concat_tables([left.table, right.table]).take(pa.array(order))
-    return Outcomes(segment[order], table, np.concatenate([left.ids, right.ids])[order])
+    assert left.absent is not None
+    assert right.absent is not None
+    # A segment is known to one side only; the other takes it to be empty.
+    absent = np.where(left.absent == ALWAYS, right.absent, left.absent)
+    return Outcomes(segment[order], table, np.concatenate([left.ids, right.ids])[order], absent)
+
+
+def _absent(owner: Index, there: Values, events: Index, count: int) -> Index:
+    """(count,) events that a segment has no member, from states with a flag for having one."""
+    out = np.full(count, ALWAYS)
+    out[owner] = NEVER
+    none = there == 0
+    out[owner[none]] = events[none]
+    return out
 
 
 def possible(members: Members) -> Members:

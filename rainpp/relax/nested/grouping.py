@@ -52,7 +52,9 @@ class Grouped:
         found = self._outcomes(chosen)
         segment, ids, values = found.segment, found.ids, found.table
         if self.single:
-            empty = context.algebra.negation(self.present)
+            empty = found.absent
+            if empty is None:
+                empty = context.algebra.negation(self.present)
             groups = np.flatnonzero(empty != NEVER)
             segment, ids = np.r_[segment, groups], np.r_[ids, empty[groups]]
             values = self._with_empty(values, chosen, len(groups))
