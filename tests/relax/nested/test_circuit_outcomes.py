@@ -82,6 +82,8 @@ def check_outcomes(both: Both, chosen: list[int], calls) -> None:
     expected = both.con.sql(f"SELECT {sql} FROM members").to_arrow_table().schema
     assert found.table.schema.types == expected.types
     both.add(found.ids, held)
+    assert found.absent is not None
+    both.add(found.absent, [~truth[segment == s].any(axis=0) for s in range(count)])
 
 
 @pytest.mark.parametrize("seed", range(60))
