@@ -470,7 +470,10 @@ class Database:
 def _limit(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise QueryError(f"`max_relax_error` is {value!r}; it must be a number from 0.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
 
 
 def _check_kinds(model: Any, index: Any, encode: Any) -> None:

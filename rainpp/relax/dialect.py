@@ -218,6 +218,7 @@ def _underlined(sql: str, error: ParseError) -> str:
     width = max(1, len(highlight.splitlines()[0]) if highlight else 1)
     start = max(0, int(first.get("col") or 1) - width)
     what = str(first.get("description") or "syntax error").rstrip(".")
+    what = re.sub(r"Required keyword: .* missing for <class .*>", "something is missing here", what)
     return _pointed(sql, what, int(first.get("line") or 1) - 1, start, width)
 
 

@@ -67,6 +67,9 @@ class Body:
             side = (join.side or "").upper()
             if side in ("LEFT", "RIGHT", "FULL"):
                 self._check_method(join)
+                if on is not None and self._waits(on):
+                    why = "a subquery over predictions in ON of an outer join has no relaxation"
+                    self._engine.refuse(on, why, "Move it to WHERE")
                 ready = [part for part in inner if not self._waits(part)]
                 inner = [part for part in inner if self._waits(part)]
                 sources = [self._outer(sources, ready, right, on, side)]
@@ -124,6 +127,9 @@ class Body:
                 bare.set("alias", None)
                 return Source(alias, context.sql(bare), rid="rowid")
         elif isinstance(node, exp.Subquery) and self._engine.uncertain(node, self._scope):
+            if any(column.table == self._scope.outer for column in node.find_all(exp.Column)):
+                why = "it reads a row of the query around it"
+                self._engine.refuse(node, why, "Move that condition out of the inner FROM")
             found = self._engine.query(node, self._scope.without_keys())
             titles = [c.name for c in node.args["alias"].args.get("columns") or []]
             names = output_names(node.this)

@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import quote
+from rainpp.relax.dialect import function_names
 from rainpp.relax.nested.algebra import NEVER, Index, Intractable, Members
 from rainpp.relax.nested.calls import aggregation
 from rainpp.relax.nested.names import KEY, Scope
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from rainpp.relax.nested.engine import Engine
 
 _MAX_PAIRS = 5_000_000
+# Functions of a window only, which sqlglot takes for aggregates.
+_RANKING = frozenset(
+    ["rank", "dense_rank", "percent_rank", "cume_dist", "row_number", "ntile", "lag", "lead"]
+    + ["first_value", "last_value", "nth_value"]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +278,12 @@ class Rows:
     def _compared(self, node: exp.Expr) -> tuple[Index, Index, pa.Array, Index]:
         """IN, = ANY, < ALL and the like: true, false and NULL are three alternatives."""
         left, query, operator, universal = _comparison(node)
-        code, keys = self._keys(query, [("__left", left)])
+        plain = left.unnest()
+        parts = plain.expressions if isinstance(plain, exp.Tuple) else [left]
+        if len(parts) > 1 and operator != "=":
+            self.engine.refuse(node, "rows can only be compared with IN", "Compare one column")
+        code, keys = self._keys(query, [(f"__left{i}", part) for i, part in enumerate(parts)])
+        met = " AND ".join(f"k.__left{i} {operator} r.c{i}" for i in range(len(parts)))
         context, algebra, count = self.engine.context, self.engine.context.algebra, len(keys)
         if any(name in self.places for name in outer_columns(query)):
             found = self._inner(query, keys)
@@ -280,11 +291,9 @@ class Rows:
         else:
             found = self.engine.query(query, self.scope.without_keys())
             on = "true"
-        parts = left.unnest().expressions if isinstance(left.unnest(), exp.Tuple) else [left]
-        right = f"({', '.join(f'r.c{place}' for place in range(len(parts)))})"
         pairs = context.fetch(
             f"SELECT * FROM (SELECT k.{KEY} AS k, r.{ROW} AS r, "
-            f'(k."__left" {operator} {right}) AS met FROM {keys.name} AS k '
+            f"({met}) AS met FROM {keys.name} AS k "
             f"JOIN {found.name} AS r ON {on}) "
             f"WHERE met IS NOT {'TRUE' if universal else 'FALSE'} "
             "ORDER BY k, r"
@@ -318,7 +327,7 @@ class Rows:
         call = cast(exp.Expr, window.this)
         if window.args.get("order") is not None or window.args.get("spec") is not None:
             engine.refuse(window, "a window in an order has no relaxation", "Use PARTITION BY only")
-        if not aggregates_in(call):
+        if function_names(call) & _RANKING or not aggregates_in(call):
             engine.refuse(window, "only windows of aggregates have a relaxation", "Use count, sum")
         arguments: list[tuple[str, exp.Expr]] = []
         item = aggregation(engine, call, arguments)

@@ -15,7 +15,7 @@ from rainpp.relax.catalog import rows
 from rainpp.relax.nested.rewriting import items_of, order_keys, sources_of
 
 _TAKEN = re.compile(
-    r"__(row|key|rid|left|group|distinct|unused|rainpp_\w*"
+    r"__(row|key|rid|left\d*|group|distinct|unused|rainpp_\w*"
     r"|(value|class|prediction|base|predictions_of_slot)_\d\w*)",
     re.IGNORECASE,
 )
