@@ -19,7 +19,7 @@ from rainpp.relax.nested.algebra import ALWAYS, Array, Index
 from rainpp.relax.nested.cells import Form, is_numeric, numbers
 from rainpp.relax.nested.grouping import Grouped
 from rainpp.relax.nested.relation import combined_owner
-from rainpp.relax.nested.rewriting import aggregates_in
+from rainpp.relax.nested.rewriting import aggregates_in, outer_columns
 
 Scale = Array | float
 
@@ -148,10 +148,12 @@ class LinearReader:
             return Linear(0.0, {number: np.where(members > 0, 1.0 / members, np.nan)})
 
     def _number(self, node: exp.Expr) -> Linear | None:
-        if node.find(exp.Column, exp.Query) is not None or aggregates_in(node):
+        engine, scope = self._found.engine, self._found.rows.scope
+        certain = not engine.uncertain(node, scope) and not outer_columns(node)
+        if not certain or aggregates_in(node):
             return None
         try:
-            sql = f"SELECT TRY_CAST(({self._context.sql(node)}) AS DOUBLE)"
+            sql = f"{scope.prefix()}SELECT TRY_CAST(({self._context.sql(node)}) AS DOUBLE)"
             value = rows(self._context.con, sql)[0][0]
         except duckdb.Error:
             return None

@@ -139,15 +139,24 @@ def aggregates_in(node: exp.Expr) -> list[exp.Expr]:
 
 
 def substituted(node: exp.Expr, replacements: Mapping[str, exp.Expr], dialect: Dialect) -> exp.Expr:
-    """A copy of `node` in which every part that renders as a key becomes its value."""
+    """A copy of `node` in which every part that renders as a key becomes its value.
 
-    def change(part: exp.Expr) -> exp.Expr:
-        if isinstance(part, (exp.Identifier, exp.Literal)):
-            return part
-        found = replacements.get(render(part, dialect))
-        return part if found is None else found.copy()
+    Queries inside are left alone: the same words mean something else there.
+    """
+    holder = exp.Paren(this=node.copy())
+    _substitute(holder, replacements, dialect)
+    return cast(exp.Expr, holder.this)
 
-    return node.copy().transform(change)
+
+def _substitute(holder: exp.Expr, replacements: Mapping[str, exp.Expr], dialect: Dialect) -> None:
+    for child in list(holder.iter_expressions()):
+        if isinstance(child, (exp.Identifier, exp.Literal)):
+            continue
+        found = replacements.get(render(child, dialect))
+        if found is not None:
+            child.replace(found.copy())
+        elif not isinstance(child, (exp.Select, exp.SetOperation)):
+            _substitute(child, replacements, dialect)
 
 
 def grouping_sets(select: exp.Select) -> list[exp.Select] | None:
