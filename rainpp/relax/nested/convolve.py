@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 # Shorter pairs are convolved together, one shift at a time, longer ones one pair at a time.
 _SHORT = 65
-# Products of smaller ones are subnormal, which made slopes of 20 000 parts take 12 s.
+# Products of smaller ones are subnormal: slopes of 20 000 parts took 15 s instead of 0.2 s.
 _TINY = 1e-150
 
 
@@ -111,6 +111,7 @@ class _Round:
 
     def backward(self, slopes: Array) -> Array:
         """Slopes along the factors."""
+        slopes = np.where(np.abs(slopes) < _TINY, 0.0, slopes)
         blocks, out = self.seen, np.zeros(self.sizes[0])
         out[self.alone[0]] = slopes[self.alone[1]]
         for width, a, la, b, lb, c in self.batches:
