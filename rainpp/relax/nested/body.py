@@ -127,7 +127,8 @@ class Body:
                 bare.set("alias", None)
                 return Source(alias, context.sql(bare), rid="rowid")
         elif isinstance(node, exp.Subquery) and self._engine.uncertain(node, self._scope):
-            if any(column.table == self._scope.outer for column in node.find_all(exp.Column)):
+            outer = self._scope.outer
+            if outer and any(column.table == outer for column in node.find_all(exp.Column)):
                 why = "it reads a row of the query around it"
                 self._engine.refuse(node, why, "Move that condition out of the inner FROM")
             found = self._engine.query(node, self._scope.without_keys())

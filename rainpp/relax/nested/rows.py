@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 _MAX_PAIRS = 5_000_000
 # Functions of a window only, which sqlglot takes for aggregates.
 _RANKING = frozenset(
-    ["rank", "dense_rank", "percent_rank", "cume_dist", "row_number", "ntile", "lag", "lead"]
-    + ["first_value", "last_value", "nth_value"]
+    (
+        *("rank", "dense_rank", "percent_rank", "cume_dist", "row_number", "ntile"),
+        *("lag", "lead", "first_value", "last_value", "nth_value"),
+    )
 )
 
 
