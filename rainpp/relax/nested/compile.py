@@ -16,7 +16,7 @@ from scipy.sparse import csgraph
 from rainpp.relax.nested.algebra import Intractable
 from rainpp.relax.nested.arrays import Column, Index, distinct, numbered
 from rainpp.relax.nested.connect import conjunctions
-from rainpp.relax.nested.expand import MAX_EDGES, expanded
+from rainpp.relax.nested.expand import expanded
 from rainpp.relax.nested.factor import factored, told_apart
 from rainpp.relax.nested.gates import Flags, Gates
 from rainpp.relax.nested.support import Supports
@@ -25,6 +25,8 @@ from rainpp.relax.nested.sweep import resolved
 MAX_BRANCHES = 4096
 # Predictions behind all formulas that are expanded, added up.
 MAX_WORK = 800_000
+# Edges that expanding one set of events may add: about 2 s.
+MAX_GROWTH = 3_000_000
 
 
 class Compiler:
@@ -63,7 +65,7 @@ class Compiler:
         if self._supports.open_shared(events, np.arange(len(events))):
             self._grow()
             self._checked.all[:] = False
-        limit = len(self._gates.left) + MAX_EDGES
+        limit = len(self._gates.left) + MAX_GROWTH
         walk = _Walk(np.zeros(len(events), np.int64))
         ahead, origin = events, np.arange(len(events))
         while True:
