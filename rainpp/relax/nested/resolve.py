@@ -173,11 +173,12 @@ class Resolver:
             join.set("using", [exp.to_identifier(name, quoted=True) for name in common])
 
     def _name(self, item: exp.Expr) -> None:
-        """Name an item that calls a model as DuckDB would name the call."""
-        calls = [part for part in item.walk() if self.registered(part)]
-        if calls and not isinstance(item, exp.Alias):
+        """Name an item that will be rewritten as DuckDB would name what the user wrote."""
+        calls = any(self.registered(part) or isinstance(part, exp.Query) for part in item.walk())
+        if calls and not item.alias:
             title = item.sql(dialect=self.dialect, normalize_functions="lower")
-            item.replace(exp.alias_(item.copy(), title, quoted=True))
+            name = exp.to_identifier(title, quoted=True)
+            item.replace(exp.Alias(this=item.copy(), alias=name))
 
     def _add(self, block: _Block, node: exp.Expr, ctes: dict[str, _Shape]) -> None:
         if isinstance(node, exp.Subquery):
