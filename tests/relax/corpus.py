@@ -58,8 +58,9 @@ def judge(con: duckdb.DuckDBPyConnection, oracle: Oracle, data: Data, query: Gen
         return Verdict("refused", refusal.why)
     except QueryError as refusal:
         # Comparing a prediction with what is no class is refused although DuckDB would run it.
-        unknown = "is not a class" in str(refusal)
-        return Verdict("refused" if unknown else "crash", f"QueryError: {refusal}")
+        if "is not a class" in str(refusal):
+            return Verdict("refused", "a literal is no class")
+        return Verdict("crash", f"QueryError: {refusal}")
     except Exception as failure:  # noqa: BLE001  any other exception is a finding
         return Verdict("crash", f"{type(failure).__name__}: {failure}")
     if found.method.startswith("exact") or (problem or "").startswith("hard"):

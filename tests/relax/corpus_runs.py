@@ -89,6 +89,8 @@ def same_as_duckdb(
     except UnsupportedQueryError as refusal:
         return Verdict("refused", refusal.why)
     except RainError as failure:
+        if "is not a class" in str(failure):
+            return Verdict("refused", "a literal is no class")
         return Verdict("crash", f"{type(failure).__name__}: {failure}")
     except Exception as failure:  # noqa: BLE001  any other exception is a finding
         return Verdict("crash", f"{type(failure).__name__}: {failure}")
