@@ -157,6 +157,9 @@ def complain(
         int, typer.Option("--refine", min=0, help="Steps towards exact effects; reads --training.")
     ] = 0,
     mode: Annotated[str, typer.Option("--mode", help='"exact" or "rain".')] = "exact",
+    max_relax_error: Annotated[
+        float, typer.Option(min=0, help="Largest relative error of a sampled query.")
+    ] = 0.1,
     config: Config = None,
     model: Factory = None,
     checkpoint: Annotated[
@@ -185,7 +188,7 @@ def complain(
         from rainpp.workspace import open_database
 
         with open_database(settings, with_training=refine > 0) as opened:
-            result = opened.sql(sql, mode=mode)
+            result = opened.sql(sql, mode=mode, max_relax_error=max_relax_error)
             ranking = result.complain(
                 column,
                 should=should.value,
