@@ -441,7 +441,7 @@ def two_or_more(weights):
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_a_row_of_joined_rows_that_share_predictions(wanted):
-    """The product rule over pairs is wrong here; the complaint is about the exact probability."""
+    """The product rule over pairs would be wrong here; the probability is exact."""
     weights = {"a": [0.9, 0.8, 0.1], "b": [0.7, 0.4, 0.2]}
     database = bare([*weights["a"], *weights["b"]], list("aaabbb"))
     result = database.sql(PAIRS)
@@ -449,7 +449,7 @@ def test_a_row_of_joined_rows_that_share_predictions(wanted):
     ask = result.complain_exists if wanted else result.complain_absent
     made, chances = ask(where={"g": group}), np.array(weights[group])
     assert made.complaint.relaxed == pytest.approx(two_or_more(chances))
-    assert "existence by the product rule" in result.method
+    assert result.method == "exact (circuit)"
     slope = made.gradient["predict", "rows"]
     moved = [
         (two_or_more(chances + step) - two_or_more(chances - step)) / 2e-6

@@ -198,10 +198,15 @@ def _hidden_title(node: exp.Expr, resolver: Resolver) -> str:
     """What a hidden column is called where a complaint names its row."""
     if isinstance(node, exp.Column) and node.name == "rowid":
         return f"rowid of {node.table}"
+
+    def call(found: re.Match[str]) -> str:
+        slot = resolver.slots[int(found[2])]
+        if slot.arguments is None:
+            return f"{slot.model}({found[1]})"
+        return f"{slot.model}({', '.join(f'{found[1]}.{name}' for name in slot.arguments)})"
+
     text = node.sql(dialect=resolver.dialect)
-    for slot, call in resolver.calls.items():
-        text = re.sub(rf'("?\w+"?\.)?"__prediction_{slot}"', lambda _, call=call: call, text)
-    return text
+    return re.sub(r'"?(\w+)"?\."__prediction_(\d+)"', call, text)
 
 
 def _hidden_keys(tree: exp.Select) -> list[exp.Expr]:
