@@ -69,7 +69,7 @@ def clean(error: Exception, calls: Iterable[tuple[tuple[int, int], str]] = ()) -
 
     `calls` says how the user wrote each hole; without it a hole is called "the prediction".
     """
-    text = str(error).split("\n\nLINE ")[0]
+    text = str(error).split("\n\nLINE ")[0].split("Stack Trace:")[0]
     for hole, call in calls:
         text = text.replace(hole_name(hole), call)
     text = re.sub("__prediction_[0-9]+_of_[0-9]+", "the prediction", text)
