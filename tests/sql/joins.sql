@@ -97,3 +97,10 @@ SELECT l.g AS g FROM l WHERE l.g NOT IN (SELECT r.g FROM r WHERE predict(r.x) = 
 SELECT l.g AS g FROM l WHERE l.g IN (SELECT r.g FROM r WHERE predict(r.x) = 1);
 -- | g | _exists |
 -- | a | 0.4     |
+
+-- case: a row always has a partner in its own table, so a SUM over padded rows is NULL
+-- why: every row agrees with itself, whatever is predicted
+SELECT sum(p.x) AS s, count(p.x) AS n FROM l p FULL JOIN l q ON predict(p.x) = predict(q.x)
+WHERE q.x IS NULL;
+-- | total s | total n | _exists |
+-- | 'nan'   | 0       | 1       |

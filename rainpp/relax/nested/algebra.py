@@ -91,6 +91,11 @@ class Algebra(Protocol):
         """How probabilities are obtained, for `Answer.method`: "exact (...)", "approximate ..."."""
         ...
 
+    @property
+    def sampled(self) -> bool:
+        """Whether probabilities are estimated: then P = 0 does not mean that an event cannot be."""
+        ...
+
     def literals(self, slot: int, places: Index, classes: Index) -> Index:
         """Events "row `places[i]` of slot `slot` is predicted as class `classes[i]`"."""
         ...

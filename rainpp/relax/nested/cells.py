@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.errors import UnsupportedQueryError
-from rainpp.relax.nested.algebra import Algebra, Array, Index
+from rainpp.relax.nested.algebra import NEVER, Algebra, Array, Index
 from rainpp.relax.nested.moments import Moment
 from rainpp.relax.rowsums import Gradient
 
@@ -22,7 +22,8 @@ class Form:
 
     Row g is constant (or constant[g]) + Σ values · P(ids) over the entries with segment g; with
     `given`, divided by Σ P(given) over theirs, which makes it the expectation under that condition.
-    Rows are NaN where `nullable`.
+    Rows are NaN where `null`, and where no event of one of the lists (segment, ids) in `needed`
+    can be: such a row sums over nothing in every world.
     """
 
     algebra: Algebra
@@ -32,12 +33,16 @@ class Form:
     values: Array
     constant: Array | float = 0.0
     given: tuple[Index, Index] | None = None
-    nullable: NDArray[np.bool_] | None = None
+    null: NDArray[np.bool_] | None = None
+    needed: Sequence[tuple[Index, Index]] = ()
 
     @functools.cached_property
     def relaxed(self) -> Array:
         """(count,) expectations."""
-        return self._total(self.algebra.probability)
+        total = self._total(self.algebra.probability)
+        for segment, ids in self.needed:
+            total[self._impossible(segment, ids)] = np.nan
+        return total
 
     @functools.cached_property
     def hard(self) -> Array:
@@ -74,9 +79,16 @@ class Form:
             with np.errstate(invalid="ignore", divide="ignore"):
                 total = np.where(mass > 0.0, total / mass, np.nan)
         total = total + self.constant
-        if self.nullable is not None:
-            total = np.where(self.nullable, np.nan, total)
+        if self.null is not None:
+            total = np.where(self.null, np.nan, total)
         return np.asarray(total, np.float64)
+
+    def _impossible(self, segment: Index, ids: Index) -> NDArray[np.bool_]:
+        """(count,) whether a row's events are known not to be: by their ids, or P = 0 exactly."""
+        possible = ids != NEVER
+        if not self.algebra.sampled:
+            possible &= self.algebra.probability(ids) > 0.0
+        return np.bincount(segment[possible], minlength=self.count) == 0
 
 
 @dataclass(eq=False)

@@ -80,6 +80,11 @@ class Circuit:
         """How probabilities are obtained."""
         return "exact (circuit)" if self._exact else "rain (product rules on lineage)"
 
+    @property
+    def sampled(self) -> bool:
+        """False: probabilities are computed."""
+        return False
+
     def literals(self, slot: int, places: Index, classes: Index) -> Index:
         """Events "row `places[i]` of slot `slot` is predicted as class `classes[i]`"."""
         return 2 * self._gates.class_nodes(slot, places, classes)

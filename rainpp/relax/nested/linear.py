@@ -68,17 +68,17 @@ class LinearReader:
         if linear is None:
             return None
         count = self._found.members.count
-        null = np.zeros(count, bool)
+        needed: list[tuple[Index, Index]] = []
         parts = [Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
         for number, scale in linear.terms.items():
             entries = self._entries(number)
             if entries is None:
                 return None
             if self._found.aggregations[number].kind != "count" and number not in self._zero:
-                null |= np.bincount(entries.segment, minlength=count) == 0
+                needed.append((entries.segment, entries.ids))
             factor = np.broadcast_to(np.asarray(scale, float), (count,))[entries.segment]
             parts.append(Entries(entries.segment, entries.ids, entries.values * factor))
-        null |= ~np.isfinite(np.broadcast_to(np.asarray(linear.constant, float), (count,)))
+        null = ~np.isfinite(np.broadcast_to(np.asarray(linear.constant, float), (count,)))
         segment = np.concatenate([part.segment for part in parts])
         order = np.argsort(segment, kind="stable")
         return Form(
@@ -88,7 +88,8 @@ class LinearReader:
             np.concatenate([part.ids for part in parts])[order],
             np.concatenate([part.values for part in parts])[order],
             linear.constant,
-            nullable=null,
+            null=null,
+            needed=needed,
         )
 
     def _read(self, node: exp.Expr) -> Linear | None:

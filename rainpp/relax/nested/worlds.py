@@ -113,9 +113,9 @@ class Worlds:
         return f"approximate ({self.num_worlds - 1} sampled worlds)"
 
     @property
-    def exact(self) -> bool:
-        """Whether every world is listed."""
-        return self._exact
+    def sampled(self) -> bool:
+        """Whether only some of the worlds are listed."""
+        return not self._exact
 
     @property
     def variables(self) -> list[tuple[int, int]]:
