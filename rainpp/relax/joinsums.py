@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from rainpp.relax.capture import Index, Relation, joined, matching_keys, same_rows
-from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
+from rainpp.relax.rowsums import (
+    Diagonal,
+    Gradient,
+    KeyAxis,
+    RowTerm,
+    by_value,
+    indicator,
+    log_absence,
+    num_values,
+    segment_sums,
+)
 
 Array = NDArray[np.float64]
 
@@ -133,7 +143,7 @@ class JoinSums:
     """One measure over a join, summed by group and by the predicted key of each side.
 
     `matrix (R_left, R_right)` relates the opened predictions; a side without one has width 1.
-    `twice` holds, for self-joins, the diagonal with shared and with separate predictions.
+    `diagonal` is for self-joins.
     """
 
     frame: JoinFrame
@@ -142,7 +152,7 @@ class JoinSums:
     matrix: Array
     left_key: KeyAxis | None
     right_key: KeyAxis | None
-    twice: tuple[RowSums, RowSums] | None = None
+    diagonal: Diagonal | None = None
     _sums: dict[bool, tuple[Array, Array]] = field(
         default_factory=dict[bool, tuple[Array, Array]], init=False
     )
@@ -151,14 +161,13 @@ class JoinSums:
         """(groups, values of the left key, values of the right key)."""
         a, b = self._segments(possible=possible)
         columns: list[Array] = []
-        for code in range(_count(self.right_key)):
-            met = (b * _mask(self.right_key, code)) @ self.matrix.T
+        for code in range(num_values(self.right_key)):
+            met = (b * indicator(self.right_key, code)) @ self.matrix.T
             products = a[self.frame.left_of] * met[self.frame.right_of]
-            columns.append(_keyed(segment_sums(products, self.frame.starts), self.left_key))
+            columns.append(by_value(segment_sums(products, self.frame.starts), self.left_key))
         out = np.stack(columns, axis=2)
-        if self.twice and not possible:
-            shared, separate = (sums.totals() for sums in self.twice)
-            out = out + (shared - separate).reshape(out.shape)
+        if self.diagonal and not possible:
+            out = out + self.diagonal.totals().reshape(out.shape)
         return out
 
     def push(self, group: int, code: tuple[int, int], scale: float, gradient: Gradient) -> None:
@@ -167,17 +176,16 @@ class JoinSums:
         frame = self.frame
         pairs = slice(int(frame.starts[group]), int(frame.starts[group + 1]))
         i, j = frame.left_of[pairs], frame.right_of[pairs]
-        mask_l, mask_r = _mask(self.left_key, code[0]), _mask(self.right_key, code[1])
+        mask_l, mask_r = indicator(self.left_key, code[0]), indicator(self.right_key, code[1])
         to_left, to_right = np.zeros_like(a), np.zeros_like(b)
         np.add.at(to_left, i, scale * mask_l * ((b[j] * mask_r) @ self.matrix.T))
         np.add.at(to_right, j, scale * mask_r * ((a[i] * mask_l) @ self.matrix))
         which = frame.groups[group]
         _push_side(self.left, frame.left_segments, which[0], to_left, gradient)
         _push_side(self.right, frame.right_segments, which[1], to_right, gradient)
-        if self.twice:
+        if self.diagonal:
             at = code if self.left_key else (code[1], 0)
-            self.twice[0].push(group, at, scale, gradient)
-            self.twice[1].push(group, at, -scale, gradient)
+            self.diagonal.push(group, at, scale, gradient)
 
     def existence(self, group: int, code: tuple[int, int]) -> float:
         """1 - Π(1 - a_i[c] b_j[d]) over meeting segments and related classes."""
@@ -185,12 +193,11 @@ class JoinSums:
         pairs = slice(int(self.frame.starts[group]), int(self.frame.starts[group + 1]))
         i, j = self.frame.left_of[pairs], self.frame.right_of[pairs]
         allowed = self.matrix > 0.0
-        allowed = allowed & (_mask(self.left_key, code[0]) > 0.0)[:, None]
-        allowed = allowed & (_mask(self.right_key, code[1]) > 0.0)[None, :]
+        allowed = allowed & (indicator(self.left_key, code[0]) > 0.0)[:, None]
+        allowed = allowed & (indicator(self.right_key, code[1]) > 0.0)[None, :]
         absent = 0.0
-        with np.errstate(divide="ignore"):
-            for c, d in itertools.compress(np.ndindex(*allowed.shape), allowed.ravel()):
-                absent += float(np.log1p(-np.minimum(a[i, c] * b[j, d], 1.0)).sum())
+        for c, d in itertools.compress(np.ndindex(*allowed.shape), allowed.ravel()):
+            absent += float(log_absence(a[i, c] * b[j, d]).sum())
         return float(-np.expm1(absent))
 
     def _presence(self) -> tuple[Array, Array]:
@@ -200,15 +207,14 @@ class JoinSums:
             (self.left, self.frame.left_segments),
             (self.right, self.frame.right_segments),
         ):
-            with np.errstate(divide="ignore"):
-                logs = np.log1p(-np.minimum(_wide(side.message()), 1.0))
+            logs = log_absence(side.wide_message())
             out.append(-np.expm1(segment_sums(logs, segments.starts)))
         return out[0], out[1]
 
     def _segments(self, *, possible: bool) -> tuple[Array, Array]:
         if possible not in self._sums:
             left, right = (
-                segment_sums(_wide(side.message(possible=possible)), segments.starts)
+                segment_sums(side.wide_message(possible=possible), segments.starts)
                 for side, segments in (
                     (self.left, self.frame.left_segments),
                     (self.right, self.frame.right_segments),
@@ -226,22 +232,3 @@ def _push_side(
     shape = (rows.stop - rows.start, adjoint.shape[1])
     slope = np.broadcast_to(adjoint, shape) if len(adjoint) == 1 else adjoint[segments.of_row[rows]]
     side.push(rows, slope if side.term.opened else slope[:, 0], gradient)
-
-
-def _wide(message: Array) -> Array:
-    return message if message.ndim == 2 else message[:, None]
-
-
-def _count(key: KeyAxis | None) -> int:
-    return len(key.values) if key else 1
-
-
-def _mask(key: KeyAxis | None, code: int) -> Array:
-    return np.asarray(key.mask(code), float) if key else np.ones(1)
-
-
-def _keyed(sums: Array, key: KeyAxis | None) -> Array:
-    """Sum a class axis into the values of the side's key, or away."""
-    if key is None:
-        return sums.sum(axis=1, keepdims=True)
-    return sums @ (key.codes[:, None] == np.arange(len(key.values))).astype(float)

@@ -21,7 +21,7 @@ from rainpp.relax.formula import Term
 from rainpp.relax.joinsums import JoinFrame, JoinSums, join_frame
 from rainpp.relax.measures import AggregatePlan, Measure, Relaxation
 from rainpp.relax.query import Cell, Query, is_amount
-from rainpp.relax.rowsums import Gradient, KeyAxis, Predictions, RowSums, RowTerm
+from rainpp.relax.rowsums import Diagonal, Gradient, KeyAxis, Predictions, RowSums, RowTerm
 from rainpp.relax.smooth import NumberTable
 from rainpp.relax.strategy import Layout, terms
 from rainpp.relax.treesums import Branch, Tree, TreeSums
@@ -187,7 +187,7 @@ class Sums:
             )
         cut, cross = terms(measure, self.layout)
         keys = (self._key_of(self.layout.root), self._key_of(self.layout.other))
-        twice = None
+        diagonal = None
         if self._diagonal is not None:
             payload = next((term.payload for term in cut if term.payload), None)
             whole = Term((*(event for term in cut for event in term.events), *cross), payload)
@@ -198,16 +198,16 @@ class Sums:
                 )
                 for one in (True, False)
             )
-            twice = (shared, apart)
+            diagonal = Diagonal(shared, apart)
         sides = [
             RowTerm(relation, term, self.predictions, constants, exact)
             for relation, term in zip(self.relations, cut, strict=True)
         ]
         if isinstance(self.frame, JoinFrame):
             matrix = self._matrix(cross, 0, 1)
-            return JoinSums(self.frame, sides[0], sides[1], matrix, keys[0], keys[1], twice)
+            return JoinSums(self.frame, sides[0], sides[1], matrix, keys[0], keys[1], diagonal)
         matrices = [self._related(cross, b.parent, b.child) for b in self.frame.branches]
-        return TreeSums(self.frame, tuple(sides), tuple(matrices), keys[0], keys[1], twice)
+        return TreeSums(self.frame, tuple(sides), tuple(matrices), keys[0], keys[1], diagonal)
 
     @property
     def strategy(self) -> str:

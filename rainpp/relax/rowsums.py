@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +32,29 @@ class KeyAxis:
     def mask(self, code: int) -> tuple[bool, ...]:
         """Which classes give the key this value."""
         return tuple(bool(same) for same in self.codes == code)
+
+    def indicator(self, code: int) -> Array:
+        """(R,) ones at the classes that give the key this value."""
+        return (self.codes == code).astype(float)
+
+    def summed(self, sums: Array) -> Array:
+        """(n, values) from (n, R): classes that give the key one value are added up."""
+        return sums @ (self.codes[:, None] == np.arange(len(self.values))).astype(float)
+
+
+def num_values(key: KeyAxis | None) -> int:
+    """How many values a predicted key has; one without it."""
+    return len(key.values) if key else 1
+
+
+def indicator(key: KeyAxis | None, code: int) -> Array:
+    """`KeyAxis.indicator`; a side without a key has one class, which counts."""
+    return key.indicator(code) if key else np.ones(1)
+
+
+def by_value(sums: Array, key: KeyAxis | None) -> Array:
+    """(n, values) from (n, R); without a key the class axis is added up."""
+    return key.summed(sums) if key else sums.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,6 +97,12 @@ class Gradient:
             # Rows of one place keep their order: counting sort, then one pass over the slopes.
             rows = (np.ones(len(places)), (places, np.arange(len(places))))
             target += sparse.coo_array(rows, shape=(len(target), len(places))).tocsr() @ slope
+
+
+def log_absence(presence: Array) -> Array:
+    """log(1 - p); rounding may have made a probability larger than one."""
+    with np.errstate(divide="ignore"):
+        return np.log1p(-np.minimum(presence, 1.0))
 
 
 def segment_sums(values: Array, starts: Index) -> Array:
@@ -152,6 +180,11 @@ class RowTerm:
             out[chosen] = node.value(beliefs, len(chosen))
         return out
 
+    def wide_message(self, *, possible: bool = False) -> Array:
+        """`message` with a class axis always: (n, 1) without an opened prediction."""
+        message = self.message(possible=possible)
+        return message if message.ndim == 2 else message[:, None]
+
     def push(self, rows: slice, adjoint: Array, gradient: Gradient) -> None:
         """Add Σ_t adjoint[t] · ∂message[t]/∂P to `gradient` for the rows of a slice."""
         for members, node, atom_of in self._blocks:
@@ -227,10 +260,9 @@ class RowSums:
 
     def totals(self, *, possible: bool = False) -> Array:
         """(groups, values of the first key, combinations of the others)."""
-        out = [
-            _by_code(segment_sums(self._message(i, possible=possible), self.starts), self.keys)
-            for i in range(len(self._terms))
-        ]
+        messages = [self._message(i, possible=possible) for i in range(len(self._terms))]
+        sums = [segment_sums(message, self.starts) for message in messages]
+        out = [self.keys[0].summed(s) if self.keys else s[:, None] for s in sums]
         return np.stack(out, axis=2)
 
     def rows(self, group: int) -> slice:
@@ -242,7 +274,7 @@ class RowSums:
         message = self._message(code[1], possible=False)[self.rows(group)]
         if not self.keys:
             return message
-        return message @ np.asarray(self.keys[0].mask(code[0]), float)
+        return message @ self.keys[0].indicator(code[0])
 
     def push(
         self, group: int, code: tuple[int, int], scale: Array | float, gradient: Gradient
@@ -251,7 +283,7 @@ class RowSums:
         rows = self.rows(group)
         adjoint = np.broadcast_to(np.asarray(scale, float), (rows.stop - rows.start,))
         if self.keys:
-            adjoint = adjoint[:, None] * np.asarray(self.keys[0].mask(code[0]), float)
+            adjoint = adjoint[:, None] * self.keys[0].indicator(code[0])
         self._terms[code[1]].push(rows, adjoint, gradient)
 
     def _message(self, number: int, *, possible: bool) -> Array:
@@ -260,8 +292,21 @@ class RowSums:
         return self._messages[number, possible]
 
 
-def _by_code(sums: Array, keys: Sequence[KeyAxis]) -> Array:
-    """Sum a class axis into the values of the key it stands for; without keys add that axis."""
-    if not keys:
-        return sums[:, None]
-    return sums @ (keys[0].codes[:, None] == np.arange(len(keys[0].values))).astype(float)
+@dataclass(frozen=True, eq=False, slots=True)
+class Diagonal:
+    """Pairs of a row with itself in a self-join: what one shared prediction changes.
+
+    Sums over two sides take the two predictions of a pair as `separate`, but they are `shared`.
+    """
+
+    shared: RowSums
+    separate: RowSums
+
+    def totals(self) -> Array:
+        """What to add to totals, in the shape of `RowSums.totals`."""
+        return self.shared.totals() - self.separate.totals()
+
+    def push(self, group: int, code: tuple[int, int], scale: float, gradient: Gradient) -> None:
+        """Add scale · ∂totals[group, code]/∂P to `gradient`."""
+        self.shared.push(group, code, scale, gradient)
+        self.separate.push(group, code, -scale, gradient)

@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from rainpp.relax.capture import Relation, joined, same_rows
 from rainpp.relax.pairing import Pairing
-from rainpp.relax.rowsums import Gradient, KeyAxis, RowSums, RowTerm, segment_sums
+from rainpp.relax.rowsums import (
+    Diagonal,
+    Gradient,
+    KeyAxis,
+    RowTerm,
+    by_value,
+    indicator,
+    log_absence,
+    num_values,
+    segment_sums,
+)
 from rainpp.relax.stream import StreamedPairs
 from rainpp.relax.weights import excluded_products
 
@@ -126,7 +136,7 @@ class TreeSums:
     matrices: tuple[Array | None, ...]
     root_key: KeyAxis | None
     other_key: KeyAxis | None
-    twice: tuple[RowSums, RowSums] | None = None
+    diagonal: Diagonal | None = None
     _up: dict[tuple[Choice, bool], list[Array]] = field(
         default_factory=dict[tuple[Choice, bool], list[Array]], init=False
     )
@@ -134,15 +144,14 @@ class TreeSums:
 
     def totals(self, *, possible: bool = False) -> Array:
         """(groups, values of the root's key, values of the other key)."""
-        tree, codes = self.tree, range(_count(self.other_key))
-        out = np.zeros((tree.num_groups, _count(self.root_key), len(codes)))
+        tree, codes = self.tree, range(num_values(self.other_key))
+        out = np.zeros((tree.num_groups, num_values(self.root_key), len(codes)))
         for group, code in itertools.product(range(tree.num_other_groups), codes):
             up = self._messages(Choice(group, code), possible=possible)[tree.root]
-            sums = _keyed(segment_sums(up, self._starts), self.root_key)
+            sums = by_value(segment_sums(up, self._starts), self.root_key)
             out[group :: tree.num_other_groups, :, code] = sums
-        if self.twice and not possible:
-            shared, separate = (sums.totals() for sums in self.twice)
-            out = out + (shared - separate).reshape(out.shape)
+        if self.diagonal and not possible:
+            out = out + self.diagonal.totals().reshape(out.shape)
         return out
 
     def push(self, group: int, code: tuple[int, int], scale: float, gradient: Gradient) -> None:
@@ -153,12 +162,11 @@ class TreeSums:
         up = self._messages(choice, possible=False)
         adjoint = np.zeros_like(up[tree.root])
         rows = slice(int(self._starts[main]), int(self._starts[main + 1]))
-        adjoint[rows] = scale * _mask(self.root_key, code[0])
+        adjoint[rows] = scale * indicator(self.root_key, code[0])
         self._descend(tree.root, adjoint, choice, gradient)
-        if self.twice:
+        if self.diagonal:
             at = code if self.root_key else (code[1], 0)
-            self.twice[0].push(group, at, scale, gradient)
-            self.twice[1].push(group, at, -scale, gradient)
+            self.diagonal.push(group, at, scale, gradient)
 
     def existence(self, group: int, code: tuple[int, int]) -> float:
         """Probability of a row, were different rows of a side independent given their class."""
@@ -166,10 +174,9 @@ class TreeSums:
         choice = Choice(rest, code[1])
         if choice not in self._absent:
             some = self._present(self.tree.root, choice)
-            codes = range(_count(self.root_key))
-            kept = [(some * _mask(self.root_key, code)).sum(axis=1) for code in codes]
-            with np.errstate(divide="ignore"):
-                logs = np.log1p(-np.minimum(np.stack(kept, axis=1), 1.0))
+            codes = range(num_values(self.root_key))
+            kept = [(some * indicator(self.root_key, code)).sum(axis=1) for code in codes]
+            logs = log_absence(np.stack(kept, axis=1))
             self._absent[choice] = segment_sums(logs, self._starts)
         return float(-np.expm1(self._absent[choice][main, code[0]]))
 
@@ -189,8 +196,7 @@ class TreeSums:
         return self._up[choice, possible]
 
     def _own(self, side: int, choice: Choice, possible: bool) -> Array:
-        message = self.terms[side].message(possible=possible)
-        message = message if message.ndim == 2 else message[:, None]
+        message = self.terms[side].wide_message(possible=possible)
         return message if side != self.tree.other else message * self._chosen(choice)
 
     def _chosen(self, choice: Choice) -> Array:
@@ -198,7 +204,7 @@ class TreeSums:
         assert self.tree.other is not None
         relation = self.tree.relations[self.tree.other]
         inside = (relation.group == choice.group).astype(float)[:, None]
-        return inside * _mask(self.other_key, choice.code)
+        return inside * indicator(self.other_key, choice.code)
 
     def _arrived(self, number: int, message: Array) -> Array:
         """What a branch brings to its parent, (n, R) or (n, 1)."""
@@ -232,9 +238,7 @@ class TreeSums:
         for number, branch in enumerate(self.tree.branches):
             if branch.parent == side:
                 below, matrix = self._present(branch.child, choice), self.matrices[number]
-                met = _related(below, matrix)
-                with np.errstate(divide="ignore"):
-                    logs = np.log1p(-np.minimum(met, 1.0))
+                logs = log_absence(_related(below, matrix))
                 some = some * -np.expm1(branch.up(np.maximum(logs, -1e3)))
         return some
 
@@ -245,18 +249,3 @@ def _related(message: Array, matrix: Array | None) -> Array:
         return message.sum(axis=1, keepdims=True)
     same = matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix)))
     return message if same else message @ matrix.T
-
-
-def _count(key: KeyAxis | None) -> int:
-    return len(key.values) if key else 1
-
-
-def _mask(key: KeyAxis | None, code: int) -> Array:
-    return np.asarray(key.mask(code), float) if key else np.ones(1)
-
-
-def _keyed(sums: Array, key: KeyAxis | None) -> Array:
-    """Sum a class axis into the values of the side's key, or away."""
-    if key is None:
-        return sums.sum(axis=1, keepdims=True)
-    return sums @ (key.codes[:, None] == np.arange(len(key.values))).astype(float)
