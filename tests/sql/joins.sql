@@ -98,9 +98,21 @@ SELECT l.g AS g FROM l WHERE l.g IN (SELECT r.g FROM r WHERE predict(r.x) = 1);
 -- | g | _exists |
 -- | a | 0.4     |
 
+-- setup
+CREATE TABLE t AS SELECT * FROM (VALUES (1), (2), (3)) v(x);
+-- predict of t: 0, 1, 2
+--   0.5 0.25 0.25
+--   0.2 0.2 0.6
+--   0.1 0.8 0.1
+-- label of t: 'u', 'v'
+--   0.6 0.4
+--   0.3 0.7
+--   0.5 0.5
+
 -- case: a row always has a partner in its own table, so a SUM over padded rows is NULL
 -- why: every row agrees with itself, whatever is predicted
-SELECT sum(p.x) AS s, count(p.x) AS n FROM l p FULL JOIN l q ON predict(p.x) = predict(q.x)
-WHERE q.x IS NULL;
+SELECT sum(x) AS s, count(x) AS n
+FROM (SELECT label(p.x) AS k, q.x AS x FROM t p FULL JOIN t q ON predict(p.x) = predict(q.x)
+      WHERE predict(q.x) = 0) w WHERE k IS NULL;
 -- | total s | total n | _exists |
 -- | 'nan'   | 0       | 1       |
