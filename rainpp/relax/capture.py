@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import clean, quote, rows
-from rainpp.relax.codes import Index, key_codes
+from rainpp.relax.codes import Index, integers, key_codes
 from rainpp.relax.events import Leaf
 from rainpp.relax.masks import Factor, row_columns, row_factor
 from rainpp.relax.query import Query, Scalar
@@ -72,20 +72,30 @@ class Relation:
         QueryError : a row has no prediction, so the table changed since they were made.
         """
         if (slot, source) not in self.places:
-            wanted, known = self.rids[source], table.rowids
-            if len(known) and known[0] == 0 and known[-1] == len(known) - 1:
-                found = np.minimum(wanted, len(known) - 1)
-            else:
-                found = np.minimum(np.searchsorted(known, wanted), max(0, len(known) - 1))
-            missing = np.ones(len(wanted), bool) if not len(known) else known[found] != wanted
-            if missing.any():
-                raise QueryError(
-                    f"{int(missing.sum())} rows of `{table.table}` have no prediction by "
-                    f"`{table.model}` (first: rowid {int(wanted[missing][0])}); the table changed "
-                    "after the predictions were made, so predict again."
-                )
-            self.places[slot, source] = found
+            self.places[slot, source] = place_rows(table, self.rids[source])
         return self.places[slot, source]
+
+
+def place_rows(table: PredictionTable, rids: Index) -> Index:
+    """Positions of row ids in a prediction table.
+
+    Raises
+    ------
+    QueryError : a row has no prediction, so the table changed since they were made.
+    """
+    known = table.rowids
+    if len(known) and known[0] == 0 and known[-1] == len(known) - 1:
+        found = np.minimum(rids, len(known) - 1)
+    else:
+        found = np.minimum(np.searchsorted(known, rids), max(0, len(known) - 1))
+    missing = np.ones(len(rids), bool) if not len(known) else known[found] != rids
+    if missing.any():
+        raise QueryError(
+            f"{int(missing.sum())} rows of `{table.table}` have no prediction by "
+            f"`{table.model}` (first: rowid {int(rids[missing][0])}); the table changed "
+            "after the predictions were made, so predict again."
+        )
+    return found.astype(np.int64, copy=False)
 
 
 @contextmanager
@@ -116,7 +126,7 @@ def capture(con: duckdb.DuckDBPyConnection, query: Query, side: SideSpec) -> Rel
         order = np.argsort(both.astype(_narrow(both)), kind="stable")
         fetched, group, key = fetched.take(pa.array(order)), group[order], key[order]
     return Relation(
-        {source: _int(fetched, f"row_{source}") for source in side.sources},
+        {source: integers(fetched, f"row_{source}") for source in side.sources},
         group,
         key,
         groups,
@@ -132,7 +142,7 @@ def capture(con: duckdb.DuckDBPyConnection, query: Query, side: SideSpec) -> Rel
 
 def in_row_order(fetched: pa.Table, side: SideSpec) -> pa.Table:
     """Rows sorted by row ids, source by source, unless DuckDB returned them so."""
-    rids = [_int(fetched, f"row_{source}") for source in side.sources]
+    rids = [integers(fetched, f"row_{source}") for source in side.sources]
     steps = [np.diff(values) for values in rids]
     tied = np.ones(max(0, fetched.num_rows - 1), bool)
     for step in steps:
@@ -159,7 +169,7 @@ def _grouped(
         return np.zeros(fetched.num_rows, np.int64), [()]
     columns = [fetched.column(f"group_{i}") for i in range(len(side.groups))]
     if ranked:
-        group = _int(fetched, "group_code")
+        group = integers(fetched, "group_code")
     else:
         code, first = key_codes(columns)
         taken = {f"group_{i}": c.take(pa.array(first)) for i, c in enumerate(columns)}
@@ -185,7 +195,7 @@ def _ranked(con: duckdb.DuckDBPyConnection, distinct: pa.Table) -> Index:
     numbered = distinct.append_column("place", pa.array(np.arange(distinct.num_rows)))
     with registered(con, numbered) as name:
         sql = f"SELECT dense_rank() OVER (ORDER BY {by}) - 1 AS code FROM {name} ORDER BY place"
-        return _int(con.sql(sql).to_arrow_table(), "code")
+        return integers(con.sql(sql).to_arrow_table(), "code")
 
 
 def _narrow(codes: Index) -> type[np.signedinteger[Any]]:
@@ -250,7 +260,7 @@ def matching_codes(
             found = con.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(f"DuckDB refuses the join: {clean(error)}.") from None
-    pairs = [np.asarray(found.column(name).to_numpy(), np.int64) for name in ("l", "r")]
+    pairs = [integers(found, name) for name in ("l", "r")]
     order = np.lexsort(pairs[::-1])
     return pairs[0][order], pairs[1][order]
 
@@ -272,7 +282,3 @@ def same_rows(left: Index, right: Index) -> tuple[Index, Index]:
         on="rid",
     )
     return found["l"].to_numpy(), found["r"].to_numpy()
-
-
-def _int(table: pa.Table, name: str) -> Index:
-    return np.asarray(table.column(name).to_numpy(), dtype=np.int64)

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 Index = NDArray[np.int64]
 
 
+def integers(table: pa.Table, name: str) -> Index:
+    """An integer column without NULLs as int64."""
+    return np.asarray(table.column(name).to_numpy(), np.int64)
+
+
 def key_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[Index, Index]:
     """A code per row, equal codes meaning identical values, and the first row of each code.
 

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rainpp.relax.capture import Index, registered
+from rainpp.relax.capture import registered
+from rainpp.relax.codes import Index, integers
 from rainpp.relax.pairing import EqualKeys
 
 Array = NDArray[np.float64]
@@ -191,5 +192,5 @@ def _ranked_by_duckdb(
             "SELECT place, CASE WHEN value IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY value "
             f"NULLS FIRST) END AS code FROM (FROM {a} UNION ALL FROM {b}) ORDER BY place"
         ).to_arrow_table()
-    codes = np.asarray(found.column("code").to_numpy(), np.int64)
+    codes = integers(found, "code")
     return codes[:count], codes[count:]

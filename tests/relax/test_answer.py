@@ -11,6 +11,7 @@ import pytest
 
 from rainpp.errors import ComplaintError, QueryError
 from rainpp.relax.answer import evaluate
+from rainpp.relax.capture import place_rows
 from rainpp.relax.plan import make_plan
 from rainpp.types import PredictionTable
 from tests.relax.worlds import database, evaluated, one_hot, predictions, random_probabilities
@@ -208,3 +209,11 @@ def test_many_classes(con):
         classes=classes,
     )
     assert equal.cell(0, "n")[1] == pytest.approx((p @ p.T).sum() + 8 - (p**2).sum())
+
+
+@pytest.mark.parametrize("known", [[0, 1, 2], [0, 2, 5], [1, 2, 3], []])
+def test_rows_find_their_predictions_or_say_which_has_none(known):
+    table = PredictionTable("predict", "t", None, np.array(known, int), np.zeros((0, 2)), (0, 1))
+    assert place_rows(table, np.array(known[::-1], int)).tolist() == list(range(len(known)))[::-1]
+    with pytest.raises(QueryError, match=r"1 rows of `t` have no prediction .*first: rowid 4\)"):
+        place_rows(table, np.array([*known, 4], int))

@@ -16,10 +16,10 @@ from sqlglot import exp
 
 from rainpp.errors import UnsupportedQueryError
 from rainpp.relax.catalog import quote
-from rainpp.relax.codes import key_codes
+from rainpp.relax.codes import integers, key_codes
 from rainpp.relax.nested.algebra import NEVER, Index, Members
 from rainpp.relax.nested.names import KEY, Scope
-from rainpp.relax.nested.relation import ROW, Context, Relation, dense, integers
+from rainpp.relax.nested.relation import ROW, Context, Relation, dense
 from rainpp.relax.nested.rewriting import order_keys, output_names
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+from rainpp.relax.codes import integers
 from rainpp.relax.nested.algebra import ALWAYS, Algebra, Array, Index
 from rainpp.relax.nested.averages import moment_cells
 from rainpp.relax.nested.cells import Cells, Form, StackedCells, is_numeric, numbers
@@ -18,7 +19,7 @@ from rainpp.relax.nested.engine import Engine
 from rainpp.relax.nested.grouping import Grouped
 from rainpp.relax.nested.linear import LinearReader
 from rainpp.relax.nested.names import Scope
-from rainpp.relax.nested.relation import Relation, certain_ids, combined_owner, integers
+from rainpp.relax.nested.relation import Relation, certain_ids, combined_owner
 from rainpp.relax.nested.rewriting import (
     aggregates_in,
     grouping_sets,

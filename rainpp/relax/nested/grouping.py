@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+from rainpp.relax.codes import integers
 from rainpp.relax.nested.algebra import NEVER, Aggregation, Index, Members, Outcomes
 from rainpp.relax.nested.calls import aggregation
 from rainpp.relax.nested.names import KEY
-from rainpp.relax.nested.relation import Relation, certain_ids, integers
+from rainpp.relax.nested.relation import Relation, certain_ids
 from rainpp.relax.nested.rewriting import aggregates_in, items_of, order_keys
 from rainpp.relax.nested.rows import Rows
 

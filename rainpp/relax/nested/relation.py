@@ -14,7 +14,7 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
 from rainpp.errors import QueryError, UnsupportedQueryError
-from rainpp.relax.capture import registered
+from rainpp.relax.capture import place_rows, registered
 from rainpp.relax.catalog import clean, quote
 from rainpp.relax.dialect import render
 from rainpp.relax.masks import literal, sql_type
@@ -23,7 +23,7 @@ from rainpp.relax.nested.resolve import Base
 from rainpp.relax.nested.wording import worded
 from rainpp.relax.query import Slot
 from rainpp.relax.rowsums import Predictions
-from rainpp.types import ClassValue, PredictionTable
+from rainpp.types import ClassValue
 
 ROW = "__row"
 MAX_ROWS = 20_000_000
@@ -164,30 +164,6 @@ class Context:
             parts.append(f"(VALUES {values}) AS h{slot}(c, v)")
             columns += [f"h{slot}.c AS __class_{slot}", f"h{slot}.v AS __prediction_{slot}"]
         return f"(SELECT {', '.join(columns)} FROM {' CROSS JOIN '.join(parts)})"
-
-
-def place_rows(table: PredictionTable, rids: Index) -> Index:
-    """Positions of row ids in a prediction table.
-
-    Raises
-    ------
-    QueryError : a row has no prediction, so the table changed since they were made.
-    """
-    known = table.rowids
-    found = np.minimum(np.searchsorted(known, rids), max(0, len(known) - 1))
-    missing = np.ones(len(rids), bool) if not len(known) else known[found] != rids
-    if missing.any():
-        raise QueryError(
-            f"{int(missing.sum())} rows of `{table.table}` have no prediction by "
-            f"`{table.model}` (first: rowid {int(rids[missing][0])}); the table changed "
-            "after the predictions were made, so predict again."
-        )
-    return found.astype(np.int64)
-
-
-def integers(table: pa.Table, name: str) -> Index:
-    """An integer column without NULLs as int64."""
-    return np.asarray(table.column(name).to_numpy(), np.int64)
 
 
 def certain_ids(n: int) -> Index:

@@ -12,11 +12,12 @@ from sqlglot import exp
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import quote
+from rainpp.relax.codes import integers
 from rainpp.relax.dialect import function_names
 from rainpp.relax.nested.algebra import NEVER, Index, Intractable, Members
 from rainpp.relax.nested.calls import aggregation
 from rainpp.relax.nested.names import KEY, Scope
-from rainpp.relax.nested.relation import ROW, Relation, certain_ids, integers
+from rainpp.relax.nested.relation import ROW, Relation, certain_ids
 from rainpp.relax.nested.rewriting import (
     ColumnName,
     aggregates_in,
