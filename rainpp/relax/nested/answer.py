@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
@@ -38,6 +39,22 @@ _ROUNDING = 1e-12
 _SAMPLES = (2000, 500, 125)
 
 
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """Which evaluation answered, and why those tried before it did not.
+
+    Attributes
+    ----------
+    worlds : how many worlds were listed or sampled; 0 for formulas.
+    listed : how many predictions were listed; 0 if worlds were sampled.
+    refused : for every other way, its name and the reason.
+    """
+
+    worlds: int
+    listed: int
+    refused: tuple[tuple[str, str], ...]
+
+
 class NestedAnswer:
     """The hard answer, the relaxed answer, and gradients of a query beyond one flat block.
 
@@ -62,7 +79,9 @@ class NestedAnswer:
     ) -> None:
         self._statement, self._predictions = statement, predictions
         with ExitStack() as stack:
-            self._found, self.steps = _solved(statement, con, predictions, stack, exact=exact)
+            self._found, self.steps, self.rung = _solved(
+                statement, con, predictions, stack, exact=exact
+            )
         self.frame, self._table = statement.run(con, predictions.tables)
         self._hard_columns: dict[int, Array] = {}
         self._rows = self._matched()
@@ -360,10 +379,11 @@ def _solved(
     stack: ExitStack,
     *,
     exact: bool,
-) -> tuple[Candidates, list[Step]]:
+) -> tuple[Candidates, list[Step], Rung]:
     """The possible rows by the first algebra that reaches them."""
     try:
-        return _attempt(statement, con, predictions, stack, Circuit(predictions, con, exact=exact))
+        circuit = Circuit(predictions, con, exact=exact)
+        return *_attempt(statement, con, predictions, stack, circuit), Rung(0, 0, ())
     except Intractable as reason:
         if not exact:
             raise UnsupportedQueryError(
@@ -371,7 +391,8 @@ def _solved(
                 why=f"Rain's product rules do not reach it: {reason}",
                 instead='Use mode="exact"',
             ) from None
-    return _by_worlds(statement, con, predictions, stack)
+        refused = [("circuit", str(reason))]
+    return _by_worlds(statement, con, predictions, stack, refused)
 
 
 def _by_worlds(
@@ -379,25 +400,31 @@ def _by_worlds(
     con: duckdb.DuckDBPyConnection,
     predictions: Predictions,
     stack: ExitStack,
-) -> tuple[Candidates, list[Step]]:
+    refused: list[tuple[str, str]],
+) -> tuple[Candidates, list[Step], Rung]:
     """Enumerate the worlds of the predictions that matter if they are few, else sample."""
     variables: list[tuple[int, int]] = []
     sizes = [p.shape[1] for p in predictions.probabilities]
+    reason = f"{{}} predictions have more than {MAX_WORLDS:,}"
     while math.prod(sizes[slot] for slot, _ in variables) <= MAX_WORLDS:
         try:
             worlds = Worlds(predictions, con, variables)
-            return _attempt(statement, con, predictions, stack, worlds)
+            found = _attempt(statement, con, predictions, stack, worlds)
+            return *found, Rung(worlds.num_worlds, len(variables), tuple(refused))
         except Unlisted as more:
             variables = [*variables, *more.variables]
-        except Intractable:
+        except Intractable as too_much:
+            reason = str(too_much)
             break
-    reason = ""
+    refused = [*refused, ("possible worlds", reason.format(len(variables)))]
     for samples in _SAMPLES:
         try:
             worlds = Worlds(predictions, con, None, samples)
-            return _attempt(statement, con, predictions, stack, worlds)
+            found = _attempt(statement, con, predictions, stack, worlds)
+            return *found, Rung(samples, 0, tuple(refused))
         except Intractable as too_much:
             reason = str(too_much)
+            refused = [*refused, (f"{samples} sampled worlds", reason)]
     raise UnsupportedQueryError(statement.sql.strip(), why=reason, instead="Ask it over fewer rows")
 
 
