@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax.catalog import suggest
-from rainpp.relax.dialect import render, spelling
+from rainpp.relax.dialect import render
 from rainpp.relax.query import Scalar, Slot, Source, hole_name
-from rainpp.types import ClassValue
+from rainpp.relax.written import Written
 
 
 @dataclass(eq=False, slots=True)
-class Scope:
+class Scope(Written):
     """Resolves names while a query is lowered; collects the slots it meets.
 
     `merged` maps a USING column to the source it is read from; `aliases` maps a SELECT alias to
     its expression; `calls` remembers how the user wrote each hole.
     """
 
-    sql: str
-    dialect: Dialect
-    functions: Mapping[str, tuple[ClassValue, ...]]
     sources: list[Source] = field(default_factory=list[Source])
     merged: dict[str, int] = field(default_factory=dict[str, int])
     aliases: dict[str, exp.Expr] = field(default_factory=dict[str, exp.Expr])
     slots: list[Slot] = field(default_factory=list[Slot])
     calls: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
-
-    def registered(self, node: exp.Expr) -> str | None:
-        """The registered spelling of the function that `node` calls, None for anything else."""
-        if not isinstance(node, exp.Anonymous):
-            return None
-        name = node.name.lower()
-        return next((known for known in self.functions if known.lower() == name), None)
-
-    def has_prediction(self, node: exp.Expr) -> bool:
-        """Whether a registered function is called anywhere in `node`."""
-        return any(self.registered(call) for call in node.find_all(exp.Anonymous))
-
-    def shown(self, node: exp.Expr) -> str:
-        """`node` as the user wrote it."""
-        return spelling(node, self.sql, self.dialect)
 
     def lower(self, node: exp.Expr) -> Scalar:
         """`node` with qualified columns, SELECT aliases expanded and predictions as holes."""
@@ -155,10 +136,8 @@ class Scope:
             raise QueryError(f"column `{self.shown(node)}` is ambiguous; write {tables}.")
         return owners[0]
 
-    def _refuse_column(self, node: exp.Column, name: str, among: object) -> None:
-        columns = [
-            column for index in cast("list[int]", among) for column in self.sources[index].columns
-        ]
+    def _refuse_column(self, node: exp.Column, name: str, among: Iterable[int]) -> None:
+        columns = [column for index in among for column in self.sources[index].columns]
         hint = ""
         if node.parts[-1].args.get("quoted"):
             hint = f" A text value takes single quotes: '{node.name}'."
@@ -168,33 +147,18 @@ class Scope:
 
     def hole(self, call: exp.Anonymous, model: str) -> tuple[int, int]:
         """The (slot, source) of a call; the slot is added if it is new."""
-        if isinstance(call.parent, exp.Dot):
-            raise UnsupportedQueryError(
-                self.shown(call.parent),
-                why="a prediction has no schema",
-                instead=f"Call it as {model}(...)",
-            )
+        self.check_bare(call, model)
         source, arguments = self._arguments(call, model)
         slot = Slot(model, self.sources[source].table, arguments)
-        for index, known in enumerate(self.slots):
-            if known == slot:
-                if (index, source) not in self.calls:
-                    self.calls[index, source] = self.shown(call)
-                return index, source
-            if (known.model, known.table) == (slot.model, slot.table):
-                raise UnsupportedQueryError(
-                    self.shown(call),
-                    why=f"`{model}` already reads other arguments of `{slot.table}` in this query",
-                    instead="Use the same arguments everywhere, or register a second model",
-                )
-        self.slots.append(slot)
-        self.calls[len(self.slots) - 1, source] = self.shown(call)
-        return len(self.slots) - 1, source
+        hole = (self.slot_number(self.slots, slot, call), source)
+        if hole not in self.calls:
+            self.calls[hole] = self.shown(call)
+        return hole
 
     def _arguments(self, call: exp.Anonymous, model: str) -> tuple[int, tuple[str, ...] | None]:
         given = cast("list[exp.Expr]", call.expressions)
         if not given:
-            raise QueryError(f"`{self.shown(call)}` has no argument; write {model}(*) or columns.")
+            raise self.no_argument(call, model)
         row = self._row_reference(call, given[0]) if len(given) == 1 else None
         if row is not None:
             return row, None
@@ -202,37 +166,23 @@ class Scope:
         names: list[str] = []
         for argument in given:
             if not isinstance(argument, exp.Column) or isinstance(argument.this, exp.Star):
-                self._refuse_argument(call, argument, model)
-            index, depth = self._locate(cast(exp.Column, argument))
-            wanted = cast(exp.Column, argument).parts[depth].name.lower()
-            if depth + 1 < len(cast(exp.Column, argument).parts) or wanted == "rowid":
-                self._refuse_argument(call, argument, model)
+                raise self.not_a_row(argument, call, model)
+            index, depth = self._locate(argument)
+            wanted = argument.parts[depth].name.lower()
+            if depth + 1 < len(argument.parts) or wanted == "rowid":
+                raise self.not_a_row(argument, call, model)
             places.add(index)
             names.append(next(c for c in self.sources[index].columns if c.lower() == wanted))
         if len(places) > 1:
-            raise UnsupportedQueryError(
-                self.shown(call),
-                why="its arguments come from several tables",
-                instead="Predict from the columns of one table",
-            )
+            raise self.several_tables(call)
         return places.pop(), tuple(names)
-
-    def _refuse_argument(self, call: exp.Expr, argument: exp.Expr, model: str) -> None:
-        raise QueryError(
-            f"`{self.shown(argument)}` in `{self.shown(call)}` is not a column or a row; write "
-            f"{model}(column, ...), {model}(*) or {model}(table)."
-        )
 
     def _row_reference(self, call: exp.Expr, argument: exp.Expr) -> int | None:
         """The source whose whole row is the argument: `*`, `alias.*`, `alias`; else None."""
         if isinstance(argument, exp.Star):
             if len(self.sources) == 1 and not argument.args.get("except_"):
                 return 0
-            names = ", ".join(source.alias for source in self.sources)
-            raise QueryError(
-                f"`{self.shown(call)}` is ambiguous: * could be a row of any of {names}; "
-                "name one of them instead of *."
-            )
+            raise self.ambiguous_star(call, (source.alias for source in self.sources))
         if not isinstance(argument, exp.Column):
             return None
         names = [part.name.lower() for part in argument.parts]
@@ -242,8 +192,5 @@ class Scope:
             return found
         if len(names) == 1 and self._owners(names[0]):
             column = self.sources[self._owners(names[0])[0]].alias
-            raise QueryError(
-                f"`{self.shown(call)}` is ambiguous: `{argument.name}` is a table and a column; "
-                f"write `{argument.name}.*` for the row, `{column}.{argument.name}` for the column."
-            )
+            raise self.table_or_column(call, argument.name, column)
         return found

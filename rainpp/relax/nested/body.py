@@ -12,8 +12,8 @@ from sqlglot import exp
 from rainpp.relax.catalog import quote
 from rainpp.relax.codes import integers
 from rainpp.relax.nested.algebra import Index
+from rainpp.relax.nested.blocks import Base
 from rainpp.relax.nested.relation import ROW, Relation, certain_ids, combined_owner
-from rainpp.relax.nested.resolve import Base
 from rainpp.relax.nested.rewriting import ColumnName, columns_of, conjuncts, output_names, renamed
 from rainpp.relax.nested.rows import Rows
 

@@ -19,7 +19,7 @@ from rainpp.relax.catalog import clean, quote
 from rainpp.relax.dialect import render
 from rainpp.relax.masks import literal, sql_type
 from rainpp.relax.nested.algebra import ALWAYS, NEVER, Algebra, Index
-from rainpp.relax.nested.resolve import Base
+from rainpp.relax.nested.blocks import Base
 from rainpp.relax.nested.wording import worded
 from rainpp.relax.query import Slot
 from rainpp.relax.rowsums import Predictions

@@ -23,8 +23,9 @@ from rainpp.relax.catalog import TableEntry, clean, quote
 from rainpp.relax.dialect import dialect_for, parse_query, render
 from rainpp.relax.hard import answer_frame, predicted
 from rainpp.relax.masks import sql_type
+from rainpp.relax.nested.blocks import Base
 from rainpp.relax.nested.literals import check_classes
-from rainpp.relax.nested.resolve import Base, Resolver
+from rainpp.relax.nested.resolve import Resolver
 from rainpp.relax.nested.rewriting import is_grouped, sources_of, unique_aliases
 from rainpp.relax.nested.shorthands import Shorthands
 from rainpp.relax.nested.wording import worded

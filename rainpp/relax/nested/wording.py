@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rainpp.relax.nested.resolve import Base
+    from rainpp.relax.nested.blocks import Base
 
 
 def worded(text: str, calls: Mapping[int, str], bases: Iterable[Base]) -> str:
