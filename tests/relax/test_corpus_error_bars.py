@@ -22,7 +22,7 @@ def sampling(monkeypatch):
         nested_answer,
         "_solved",
         lambda statement, con, predictions, stack, **_: nested_answer._by_worlds(
-            statement, con, predictions, stack
+            statement, con, predictions, stack, []
         ),
     )
 
