@@ -102,8 +102,7 @@ def parse_select(sql: str, dialect: Dialect) -> exp.Select:
 
     Raises
     ------
-    QueryError : `sql` is empty or does not parse; the message underlines the place.
-    UnsupportedQueryError : several statements, or a statement that is not a SELECT.
+    QueryError, UnsupportedQueryError : as `parse_query`; also a set operation is unsupported.
     """
     tree = parse_query(sql, dialect)
     if isinstance(tree, exp.Select):

@@ -67,7 +67,17 @@ def engine(name):
         made.close()
 
 
-class DuckDb:
+class Embedded:
+    """A database in this process, behind a connection `con`."""
+
+    def run(self, sql):
+        return self.con.execute(sql).fetchall()
+
+    def close(self):
+        self.con.close()
+
+
+class DuckDb(Embedded):
     dialect = "duckdb"
 
     def __init__(self):
@@ -78,14 +88,8 @@ class DuckDb:
         self.con.execute(f"CREATE OR REPLACE TABLE {quote(name)} AS SELECT * FROM arriving")
         self.con.unregister("arriving")
 
-    def run(self, sql):
-        return self.con.execute(sql).fetchall()
 
-    def close(self):
-        self.con.close()
-
-
-class Sqlite:
+class Sqlite(Embedded):
     dialect = "sqlite"
 
     def __init__(self):
@@ -98,12 +102,6 @@ class Sqlite:
         marks = ", ".join("?" * table.num_columns)
         rows = zip(*(map(_plain, column.to_pylist()) for column in table.columns), strict=True)
         self.con.executemany(f"INSERT INTO {quote(name)} VALUES ({marks})", rows)
-
-    def run(self, sql):
-        return self.con.execute(sql).fetchall()
-
-    def close(self):
-        self.con.close()
 
 
 class DataFusion:
