@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 
 import duckdb
 import numpy as np
 import pandas as pd
 
-from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.errors import RainError, UnsupportedQueryError
 from rainpp.relax.ask import AnyAnswer, answer, prepare
 from tests.relax.corpus_schema import MODELS, Data
 from tests.relax.enumeration import Enumeration, Oracle, centred
@@ -54,18 +54,21 @@ def judge(con: duckdb.DuckDBPyConnection, oracle: Oracle, data: Data, query: Gen
         found = asked(con, query.sql, data.probabilities)
         truth = Enumeration(oracle, query.sql, used, query.cells)
         problem = next(differences(found, truth), None)
-    except UnsupportedQueryError as refusal:
-        return Verdict("refused", refusal.why)
-    except QueryError as refusal:
-        # Comparing a prediction with what is no class is refused although DuckDB would run it.
-        if "is not a class" in str(refusal):
-            return Verdict("refused", "a literal is no class")
-        return Verdict("crash", f"QueryError: {refusal}")
-    except Exception as failure:  # noqa: BLE001  any other exception is a finding
-        return Verdict("crash", f"{type(failure).__name__}: {failure}")
+    except Exception as failure:  # noqa: BLE001  a finding, unless it is a refusal
+        return refused_or_crashed(failure)
     if found.method.startswith("exact") or (problem or "").startswith("hard"):
         return Verdict("wrong" if problem else "exact", problem or "", found.method)
     return Verdict("approximate", problem or "", found.method, tuple(within_error(found, truth)))
+
+
+def refused_or_crashed(failure: Exception) -> Verdict:
+    """What an exception in place of an answer means."""
+    if isinstance(failure, UnsupportedQueryError):
+        return Verdict("refused", failure.why)
+    # Comparing a prediction with what is no class is refused although DuckDB would run it.
+    if isinstance(failure, RainError) and "is not a class" in str(failure):
+        return Verdict("refused", "a literal is no class")
+    return Verdict("crash", f"{type(failure).__name__}: {failure}")
 
 
 def within_error(answer: AnyAnswer, truth: Enumeration) -> Iterator[bool]:
@@ -153,23 +156,3 @@ def _close(found: float, expected: float) -> bool:
     if math.isnan(expected) or math.isnan(found):
         return math.isnan(expected) and math.isnan(found)
     return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
-
-
-def fails_alike(data: Data, query: Generated, verdict: Verdict) -> bool:
-    """Whether a smaller query or database is still wrong, or fails with the same words."""
-    con = data.open()
-    try:
-        oracle = Oracle(con, MODELS)
-        found = judge(con, oracle, data, query)
-    except Exception:  # noqa: BLE001  a candidate that is no valid query any more
-        return False
-    finally:
-        con.close()
-    same = verdict.status != "crash" or found.detail[:45] == verdict.detail[:45]
-    return bool(slots(query.sql)) and found.status == verdict.status and same
-
-
-def with_sql(query: Generated, sql: str, names: list[str]) -> Generated:
-    """The query with other text, cells limited to the columns left."""
-    cells = {name: role for name, role in query.cells.items() if name in names}
-    return replace(query, sql=sql, cells=cells)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from rainpp.errors import RainError, UnsupportedQueryError
-from tests.relax.corpus import Verdict, asked, judge
+from tests.relax.corpus import Verdict, asked, judge, refused_or_crashed
 from tests.relax.corpus_certain import certain_differences
 from tests.relax.corpus_schema import MODELS, Data, random_data
 from tests.relax.enumeration import Oracle
@@ -86,13 +85,7 @@ def same_as_duckdb(
     try:
         answer = asked(con, query.sql, data.probabilities)
         problem = next(certain_differences(answer, rows, query.cells), None)
-    except UnsupportedQueryError as refusal:
-        return Verdict("refused", refusal.why)
-    except RainError as failure:
-        if "is not a class" in str(failure):
-            return Verdict("refused", "a literal is no class")
-        return Verdict("crash", f"{type(failure).__name__}: {failure}")
-    except Exception as failure:  # noqa: BLE001  any other exception is a finding
-        return Verdict("crash", f"{type(failure).__name__}: {failure}")
+    except Exception as failure:  # noqa: BLE001  a finding, unless it is a refusal
+        return refused_or_crashed(failure)
     exact = "exact" if answer.method.startswith("exact") else "approximate"
     return Verdict("wrong" if problem else exact, problem or "", answer.method)

@@ -46,17 +46,6 @@ class Data:
             con.execute(statement)
         return con
 
-    def without(self, table: str, row: int) -> Data:
-        """The same data less one row, features renumbered."""
-        tables = {name: [list(r) for r in rows] for name, rows in self.tables.items()}
-        del tables[table][row]
-        _number(tables, self.predicted)
-        probabilities = {
-            slot: np.delete(p, row, axis=0) if slot[1] == table else p
-            for slot, p in self.probabilities.items()
-        }
-        return Data(tables, self.predicted, probabilities)
-
 
 def random_data(rng: random.Random, *, largest: int = 3, one_hot: bool = False) -> Data:
     """Two predicted tables t, u and a certain one s; at most `largest` rows in each of the first.

@@ -56,17 +56,6 @@ def flat(con, sql, probabilities, *, mode="exact", classes=CLASSES):
     return evaluate_flat(plan, con, predictions(con, plan, probabilities, functions), mode=mode)
 
 
-def with_column(con, table, predictions, *, column="pred"):
-    """Write predictions into the real column that plain SQL uses."""
-    con.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {_kind(predictions)}")
-    for rid, value in zip(rowids(con, table), predictions, strict=True):
-        con.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", [value, int(rid)])
-
-
-def _kind(values):
-    return "VARCHAR" if any(isinstance(value, str) for value in values) else "BIGINT"
-
-
 def random_probabilities(seed, n, num_classes=3):
     return np.random.default_rng(seed).dirichlet(np.ones(num_classes), n)
 
