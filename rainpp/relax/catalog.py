@@ -115,7 +115,7 @@ def find_table(
 
     Raises
     ------
-    QueryError : nothing of that name exists; the message lists the tables there are.
+    QueryError : nothing of that name exists; the message lists tables, views and frames there are.
     UnsupportedQueryError : it is any other view, which has no row ids.
     """
     return _find(con, table, shown, names or read_names(con))
@@ -138,8 +138,9 @@ def _find(con: duckdb.DuckDBPyConnection, table: exp.Table, shown: str, names: N
         return TableEntry(_display(names, found), qualified, _columns(con, qualified))
     if reader is not None:
         return _numbered(con, reader, shown)
-    known = [str(entry[2]) for entry in names.tables]
-    raise QueryError(f"there is no table `{shown}`{suggest(table.name, known, 'tables')}")
+    listed = [str(entry[2]) for entry in [*names.tables, *names.views]]
+    known = [name for name in listed if not name.startswith(HIDDEN)]
+    raise QueryError(f"there is no table `{shown}`{suggest(table.name, known, 'tables and views')}")
 
 
 def has_rows(node: exp.Expr) -> bool:

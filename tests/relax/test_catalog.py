@@ -89,5 +89,5 @@ def test_a_temporary_table_hides_a_view_and_a_temporary_view_a_table(con):
 
 @pytest.mark.parametrize("name", ["ghost", "s.ghost", "ghost.t", "ten.csv.x"])
 def test_what_does_not_exist_is_refused_with_what_does(con, name):
-    with pytest.raises(QueryError, match=r"there is no table .* the tables are: .*t"):
+    with pytest.raises(QueryError, match=r"there is no table .* the tables and views are: .*t"):
         find_table(con, named(name), name)

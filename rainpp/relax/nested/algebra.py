@@ -38,7 +38,7 @@ class Aggregation:
     ``sum(a0)``, ``count(*)``, ``count(DISTINCT a1)``, ``max(a0) FILTER (WHERE a2)``. `argument`
     names the one column a plain call reads (None for count(*)), `filters` the boolean column of a
     FILTER clause, `distinct` whether duplicates count once. A call that does not fit this shape has
-    ``plain=False`` and only its SQL says what it means.
+    ``plain=False`` and only its SQL says what it means. `shown` is the call as the user wrote it.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class Aggregation:
     filters: str | None = None
     distinct: bool = False
     plain: bool = True
+    shown: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -26,6 +26,7 @@ def aggregation(
         arguments.append((f"a{len(arguments)}", node))
         return exp.column(arguments[-1][0])
 
+    shown = engine.context.shown(call)
     filters = call if isinstance(call, exp.Filter) else None
     inner = cast(exp.Expr, call.this if filters is not None else call)
     name = (aggregate_name(inner) or "").replace("count_star", "count")
@@ -46,6 +47,6 @@ def aggregation(
         kind = "avg" if name == "mean" else name
         text = "*" if argument is None else f"{'DISTINCT ' if distinct else ''}{argument}"
         sql = f"{kind}({text})" + (f" FILTER (WHERE {where})" if where else "")
-        return Aggregation(kind, sql, argument, where, distinct)
+        return Aggregation(kind, sql, argument, where, distinct, shown=shown)
     moved = call.copy().transform(lambda n: column(n.copy()) if isinstance(n, exp.Column) else n)
-    return Aggregation(name, engine.context.sql(moved), None, plain=False)
+    return Aggregation(name, engine.context.sql(moved), None, plain=False, shown=shown)

@@ -83,7 +83,7 @@ def candidates(engine: Engine, node: exp.Query, scope: Scope) -> Candidates:
             return _of_groups(engine, grouped(engine, node, scope), scope)
         if node.args.get("from_") is None:
             return _of_single_row(engine, node, scope)
-    return _of_relation(engine, engine.query(node, scope))
+    return _of_relation(engine, node, engine.query(node, scope))
 
 
 def _open(node: exp.Expr) -> bool:
@@ -102,7 +102,7 @@ def _clash(sides: Sequence[Candidates]) -> bool:
     return False
 
 
-def _of_relation(engine: Engine, found: Relation) -> Candidates:
+def _of_relation(engine: Engine, node: exp.Query, found: Relation) -> Candidates:
     """Rows with one owner are one answer row; a cell is its value given that the row is there."""
     algebra, names = engine.context.algebra, [n for n in found.columns if n[0] == "c"]
     cells = {n for n in names if n in found.cells and is_numeric(found.table.column(n).type)}
@@ -115,10 +115,17 @@ def _of_relation(engine: Engine, found: Relation) -> Candidates:
         column = found.table.column(name)
         if name in cells:
             identity.append(None)
-            forms[position] = _conditional(algebra, len(owners), owner, found.ids, column)
+            shown = engine.context.shown(_item(node, position))
+            forms[position] = _conditional(algebra, len(owners), owner, found.ids, column, shown)
         else:
             identity.append(column.take(pa.array(first)).to_pylist())
     return Candidates(algebra, identity, forms, exists)
+
+
+def _item(node: exp.Query, position: int) -> exp.Expr:
+    """The SELECT item, of the first side of a set operation, that a column shows."""
+    items = node.selects
+    return items[position].unalias() if position < len(items) else node
 
 
 def _split_by_text(engine: Engine, found: Relation, columns: list[str]) -> Index:
@@ -135,7 +142,7 @@ def _conditional(
     segment: Index,
     ids: Index,
     column: pa.ChunkedArray,
-    shown: str = "the query",
+    shown: str,
 ) -> Form:
     """E[column | the row is there and the column is not NULL]."""
     known = np.flatnonzero(np.asarray(column.is_valid().to_numpy(), bool))
@@ -202,7 +209,7 @@ def _of_item(engine: Engine, node: exp.Select, item: exp.Expr, scope: Scope) -> 
     alone = node.copy()
     alone.set("expressions", [item.copy()])
     alone.set("with_", None)
-    return _of_relation(engine, engine.query(alone, scope))
+    return _of_relation(engine, alone, engine.query(alone, scope))
 
 
 def _is_one_row(query: exp.Select) -> bool:

@@ -96,7 +96,7 @@ class Tally:
         )
         if not aggregation.plain or kind not in ("count", "sum", "avg", "min", "max"):
             raise Intractable(
-                f"`{aggregation.sql}` is not a plain count, sum, avg, min or max of one column"
+                f"`{aggregation.shown}` is not a plain count, sum, avg, min or max of one column"
             )
         used = self._used(aggregation)
         if kind in ("min", "max"):
@@ -106,7 +106,7 @@ class Tally:
         count = Total(used.astype(np.int64), np.add, 0)
         if kind == "count":
             return Reader(aggregation, (self._add(count),))
-        values, scale = numbers(self._column(aggregation), used, aggregation.sql)
+        values, scale = numbers(self._column(aggregation), used, aggregation.shown)
         total = Total(values, np.add, values.dtype.type(0))
         present = Total(used.astype(np.int64), np.bitwise_or, 0)
         first = self._add(count if kind == "avg" else present)
@@ -162,12 +162,12 @@ class Tally:
         own = np.searchsorted(keys, self.members.segment * width + ranks.rank)
         bit = np.where(used, own - first[self.members.segment], 0)
         if bit.max(initial=0) >= _MOST_DISTINCT:
-            raise Intractable(f"`{aggregation.sql}` is over more than {_MOST_DISTINCT} values")
+            raise Intractable(f"`{aggregation.shown}` is over more than {_MOST_DISTINCT} values")
         adds = np.where(used, np.int64(1) << bit, 0)
         number = self._add(Total(adds, np.bitwise_or, 0))
         values, scale = ranks.rank, 0
         if kind != "count":
-            values, scale = numbers(self._column(aggregation), used, aggregation.sql)
+            values, scale = numbers(self._column(aggregation), used, aggregation.shown)
         # The value of each bit: any member that sets it has it.
         by_bit = np.zeros((self.members.count, _MOST_DISTINCT), values.dtype)
         by_bit[self.members.segment[used], bit[used]] = values[used]
@@ -206,7 +206,7 @@ class Tally:
         """How many values each state has and their sum, for an average as only aggregate."""
         reader = self.readers[0]
         if len(reader.totals) != 2:
-            raise Intractable(f"`{reader.aggregation.sql}` is no plain average")
+            raise Intractable(f"`{reader.aggregation.shown}` is no plain average")
         number, total = (totals[t].astype(float) for t in reader.totals)
         return number, total / 10.0**reader.scale
 
@@ -215,7 +215,7 @@ class Tally:
         reader = self.readers[0]
         kind = self.schema.types[0]
         if reader.ranks is None or not _numeric(kind):
-            raise Intractable(f"`{reader.aggregation.sql}` has values of type {kind}")
+            raise Intractable(f"`{reader.aggregation.shown}` has values of type {kind}")
         ranks = totals[reader.totals[0]]
         found = reader.ranks.values_at(ranks, (ranks < 0) | (ranks == _NOTHING))
         return np.asarray(found.cast(pa.float64()).fill_null(float("nan")), np.float64)
