@@ -52,6 +52,12 @@ def render(node: exp.Expr, dialect: Dialect) -> str:
     return node.sql(dialect=dialect, normalize_functions=False)
 
 
+def is_literal(node: exp.Expr) -> bool:
+    """Whether an expression is a constant as written, maybe with a minus."""
+    inner = node.this if isinstance(node, exp.Neg) else node
+    return isinstance(inner, (exp.Literal, exp.Boolean))
+
+
 def function_names(node: exp.Expr) -> frozenset[str]:
     """Lower-case names of the function `node` calls, none for anything else.
 

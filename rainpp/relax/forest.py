@@ -86,14 +86,14 @@ def forest(
     large: Callable[[frozenset[int]], bool],
 ) -> Forest:
     """Keep as many sides apart as a tree allows; `large` says for which sources pairs are many."""
-    certain = [condition for condition in query.conditions if not condition.holes]
+    certain = query.certain_conditions
     compared = {id(c): found for c in certain if (found := comparison(c, builder))}
     others = [c for c in certain if id(c) not in compared]
     parts = _glued(query, relaxed, [c for c in others if not large(c.sources)])
     for found in compared.values():
         parts.glue(found.left.sources)
         parts.glue(found.right.sources)
-    crossing = [event for event in _events(relaxed) if _crosses(event)]
+    crossing = [event for event in relaxed.events if _crosses(event)]
     # Equalities come last, so that a cycle is broken at one: DuckDB joins on them best.
     ordered = sorted(compared.values(), key=lambda found: found.operator == "=")
     wanted = [
@@ -141,7 +141,7 @@ def _glued(query: Query, relaxed: Relaxation, conditions: Sequence[Scalar]) -> P
     parts = Partition(len(query.sources))
     for scalar in [*conditions, *(key.scalar for key in query.keys)]:
         parts.glue(scalar.sources)
-    for event in _events(relaxed):
+    for event in relaxed.events:
         if not _crosses(event):
             parts.glue(sources_of(event))
     for measure in relaxed.measures:
@@ -178,7 +178,3 @@ def _forest(
 
 def _crosses(event: Event) -> bool:
     return isinstance(event, Leaf) and event.constant and len(event.atoms) == 2
-
-
-def _events(relaxed: Relaxation) -> list[Event]:
-    return list(dict.fromkeys(event for measure in relaxed.measures for event in measure.events))

@@ -55,6 +55,11 @@ class Relaxation:
     axes: Mapping[int, KeyAxis]
     constants: Mapping[str, Factor]
 
+    @property
+    def events(self) -> list[Event]:
+        """The events of all measures, each once."""
+        return list(dict.fromkeys(event for measure in self.measures for event in measure.events))
+
 
 def relaxation(
     query: Query, con: duckdb.DuckDBPyConnection, dialect: Dialect, *, exact: bool

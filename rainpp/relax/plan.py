@@ -16,6 +16,7 @@ from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.capture import SideSpec
 from rainpp.relax.catalog import TableEntry, rows
+from rainpp.relax.dialect import is_literal
 from rainpp.relax.eager import CannotGroup, EagerQuery
 from rainpp.relax.events import leaves
 from rainpp.relax.hard import HardQuery
@@ -163,14 +164,9 @@ def _compared(query: Query) -> dict[tuple[tuple[int, int], str], str]:
                 sides = [(node.left, node.right), (node.right, node.left)]
             for side, other in sides:
                 plain, value = side.unnest(), other.unnest()
-                if isinstance(plain, exp.Column) and plain.name in names and _is_literal(value):
+                if isinstance(plain, exp.Column) and plain.name in names and is_literal(value):
                     found[names[plain.name], value.sql(dialect="duckdb")] = scalar.shown
     return found
-
-
-def _is_literal(node: exp.Expr) -> bool:
-    inner = node.this if isinstance(node, exp.Neg) else node
-    return isinstance(inner, (exp.Literal, exp.Boolean))
 
 
 def _shown(slot: Slot) -> str:

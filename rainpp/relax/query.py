@@ -123,6 +123,11 @@ class Query:
     classes: tuple[tuple[ClassValue, ...], ...]
     calls: tuple[tuple[tuple[int, int], str], ...]
 
+    @property
+    def certain_conditions(self) -> list[Scalar]:
+        """Those that read no prediction."""
+        return [condition for condition in self.conditions if not condition.holes]
+
 
 # In the name of a function that stands for a number as it is; see `smooth`.
 AMOUNT = "__amount_"

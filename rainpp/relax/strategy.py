@@ -58,32 +58,28 @@ def layout(
 
     `large` says for which sources there are too many pairs of rows to keep.
     """
-    certain = [condition for condition in query.conditions if not condition.holes]
     builder = EventBuilder(query, dialect, exact=True)
     if len(query.sources) > 1 and not _needs_rows(relaxed):
         apart = forest(query, relaxed, builder, large)
-        found = _tree(query, relaxed, certain, apart, builder) if len(apart.sides) > 1 else None
-        found = found or _two(query, relaxed, certain, builder)
+        found = _tree(query, relaxed, apart, builder) if len(apart.sides) > 1 else None
+        found = found or _two(query, relaxed, builder)
         if found is not None:
             return found
     everything = tuple(range(len(query.sources)))
-    return Layout((_side(query, relaxed, certain, everything, ()),), (None,), None)
+    return Layout((_side(query, relaxed, everything),), (None,), None)
 
 
-def _two(
-    query: Query, relaxed: Relaxation, certain: list[Scalar], builder: EventBuilder
-) -> Layout | None:
+def _two(query: Query, relaxed: Relaxation, builder: EventBuilder) -> Layout | None:
     """Two sides that meet on equal keys, if the rest can be glued so."""
-    compared = [found for c in certain if (found := comparison(c, builder))]
+    compared = [found for c in query.certain_conditions if (found := comparison(c, builder))]
     equalities = [found for found in compared if found.operator == "="]
-    split = _split(query, relaxed, certain, equalities)
-    return _two_sides(query, relaxed, certain, equalities, split) if split else None
+    split = _split(query, relaxed, equalities)
+    return _two_sides(query, relaxed, equalities, split) if split else None
 
 
 def _tree(
     query: Query,
     relaxed: Relaxation,
-    certain: list[Scalar],
     apart: Forest,
     builder: EventBuilder,
 ) -> Layout | None:
@@ -97,10 +93,10 @@ def _tree(
         return None
     if len(apart.sides) == 2 and apart.meetings[0].plain:
         split = (apart.sides[0], apart.sides[1])
-        return _two_sides(query, relaxed, certain, list(apart.meetings[0].comparisons), split)
+        return _two_sides(query, relaxed, list(apart.meetings[0].comparisons), split)
     found, columns = edges(apart, builder)
     sides = tuple(
-        _side(query, relaxed, certain, tuple(sorted(side)), (), wanted)
+        _side(query, relaxed, tuple(sorted(side)), columns=wanted)
         for side, wanted in zip(apart.sides, columns, strict=True)
     )
     root, other = [*keyed, *([0] if not keyed else []), None][:2]
@@ -112,7 +108,7 @@ def _opened(
     relaxed: Relaxation, sides: tuple[frozenset[int], ...]
 ) -> tuple[Atom | None, ...] | None:
     """The one prediction each side relates to others or groups by; None if it is several."""
-    cross = [leaf for event in _events(relaxed) if (leaf := cross_leaf(event, sides))]
+    cross = [leaf for event in relaxed.events if (leaf := cross_leaf(event, sides))]
     opened: list[Atom | None] = []
     for side in sides:
         atoms = {atom for leaf in cross for atom in leaf.atoms if atom.source in side}
@@ -146,16 +142,12 @@ def _needs_rows(relaxed: Relaxation) -> bool:
     )
 
 
-def _events(relaxed: Relaxation) -> list[Event]:
-    return list(dict.fromkeys(event for measure in relaxed.measures for event in measure.events))
-
-
 def _split(
-    query: Query, relaxed: Relaxation, certain: list[Scalar], equalities: list[Comparison]
+    query: Query, relaxed: Relaxation, equalities: list[Comparison]
 ) -> tuple[frozenset[int], frozenset[int]] | None:
     parts = Partition(len(query.sources))
     keys = {id(equality.whole) for equality in equalities}
-    for condition in certain:
+    for condition in query.certain_conditions:
         if id(condition) not in keys:
             parts.glue(condition.sources)
     for equality in equalities:
@@ -164,7 +156,7 @@ def _split(
     for key in query.keys:
         parts.glue(key.scalar.sources)
     crossing: list[tuple[int, int]] = []
-    for event in _events(relaxed):
+    for event in relaxed.events:
         if isinstance(event, Leaf) and event.constant and len(event.atoms) == 2:
             crossing.append((event.atoms[0].source, event.atoms[1].source))
         else:
@@ -212,7 +204,6 @@ def _two_groups(
 def _two_sides(
     query: Query,
     relaxed: Relaxation,
-    certain: list[Scalar],
     equalities: list[Comparison],
     split: tuple[frozenset[int], frozenset[int]],
 ) -> Layout | None:
@@ -228,7 +219,7 @@ def _two_sides(
         if not any(equality.whole.sources <= side for side in split)
     ]
     sides = tuple(
-        _side(query, relaxed, certain, tuple(sorted(side)), tuple(_operand(e, side) for e in cut))
+        _side(query, relaxed, tuple(sorted(side)), joins=tuple(_operand(e, side) for e in cut))
         for side in split
     )
     return Layout(sides, opened, twins[0] if twins else None, other=1)
@@ -260,9 +251,9 @@ def _operand(equality: Comparison, side: frozenset[int]) -> Scalar:
 def _side(
     query: Query,
     relaxed: Relaxation,
-    certain: list[Scalar],
     sources: tuple[int, ...],
-    joins: tuple[Scalar, ...],
+    *,
+    joins: tuple[Scalar, ...] = (),
     columns: tuple[Scalar, ...] = (),
 ) -> SideSpec:
     """What to fetch for `sources`; anything that reads no table at all goes with source 0."""
@@ -272,10 +263,10 @@ def _side(
         return touched <= inside and (bool(touched) or 0 in inside)
 
     groups = [k.scalar for k in query.keys if not k.scalar.holes and belongs(k.scalar.sources)]
-    wanted = [*leaves(_events(relaxed)), *(m.payload for m in relaxed.measures if m.payload)]
+    wanted = [*leaves(relaxed.events), *(m.payload for m in relaxed.measures if m.payload)]
     return SideSpec(
         sources,
-        tuple(condition for condition in certain if belongs(condition.sources)),
+        tuple(condition for condition in query.certain_conditions if belongs(condition.sources)),
         tuple(groups),
         joins,
         tuple(leaf for leaf in dict.fromkeys(wanted) if belongs(leaf.sources)),

@@ -31,9 +31,7 @@ def blocker(con: duckdb.DuckDBPyConnection, query: Query, key: Mapping[int, obje
     Conditions are added one by one, the keys first; the one that leaves no row of the tables is
     named. None if rows pass all of them: then it is a condition on predictions.
     """
-    conditions = _keys(query, key) + [
-        _Condition(c.sql, c.shown) for c in query.conditions if not c.holes
-    ]
+    conditions = _keys(query, key) + [_Condition(c.sql, c.shown) for c in query.certain_conditions]
     for count, condition in enumerate(conditions, start=1):
         if not _any_row(con, query, conditions[:count]):
             return _sentence(query, condition, conditions[: count - 1])

@@ -9,6 +9,7 @@ from typing import cast
 import duckdb
 from sqlglot import exp
 
+from rainpp.relax.dialect import is_literal
 from rainpp.relax.masks import check_literals
 from rainpp.relax.nested.rewriting import items_of
 from rainpp.types import ClassValue
@@ -38,7 +39,7 @@ def check_classes(
         for side, other in sides:
             plain, value = side.unnest(), other.unnest()
             slot = _slot(plain, carried)
-            if slot is None or not _is_literal(value) or _is_class(value, classes[slot]):
+            if slot is None or not is_literal(value) or _is_class(value, classes[slot]):
                 continue
             found[(slot, 0), value.sql(dialect="duckdb")] = shown(node)
     check_literals(con, found, classes)
@@ -72,11 +73,6 @@ def _carried(tree: exp.Expr) -> dict[tuple[str, str], int]:
         if len(found) == before:
             break
     return found
-
-
-def _is_literal(node: exp.Expr) -> bool:
-    inner = node.this if isinstance(node, exp.Neg) else node
-    return isinstance(inner, (exp.Literal, exp.Boolean))
 
 
 def _is_class(node: exp.Expr, classes: tuple[ClassValue, ...]) -> bool:

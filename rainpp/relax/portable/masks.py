@@ -52,7 +52,7 @@ class Writer:
     @property
     def certain(self) -> tuple[Scalar, ...]:
         """The conditions without predictions."""
-        return tuple(c for c in self.query.conditions if not c.holes)
+        return tuple(self.query.certain_conditions)
 
     def scalar(self, scalar: Scalar) -> str:
         """A lowered expression over joined sources."""
