@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from sqlglot import exp
 
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.candidates import find_candidate
 from rainpp.relax.lookup import find_row
 from rainpp.relax.plan import Plan, Slot
-from rainpp.relax.query import Cell
+from rainpp.relax.query import Cell, Scalar
 from rainpp.relax.relaxed import Place, Sums, Values, as_mapping
 from rainpp.relax.rowsums import Gradient, Predictions, RowSums
 from rainpp.types import ClassValue, PredictionTable
@@ -204,7 +205,7 @@ class Answer:
 
     def _key_names(self) -> list[str]:
         return [
-            key.scalar.shown if key.position is None else str(self.frame.columns[key.position])
+            _readable(key.scalar) if key.position is None else str(self.frame.columns[key.position])
             for key in self._plan.query.keys
         ]
 
@@ -238,6 +239,14 @@ class Answer:
         if mode == "exact" and self.row_pairs:
             return f"exact values ({self._sums.strategy}), approximate existence (product rule)"
         return f"{mode} ({self._sums.strategy})"
+
+
+def _readable(key: Scalar) -> str:
+    """A key that no column shows, for the name of its row; a row id is called that."""
+    column = key.node.unnest()
+    if isinstance(column, exp.Column) and column.name.lower() == "rowid":
+        return f"rowid of {column.table}"
+    return key.shown
 
 
 def _log_absence(sums: Sums, place: Place, gradient: Gradient) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +17,7 @@ from rainpp.relax.nested.blocks import Base
 from rainpp.relax.nested.relation import ROW, Relation, certain_ids, combined_owner
 from rainpp.relax.nested.rewriting import ColumnName, columns_of, conjuncts, output_names, renamed
 from rainpp.relax.nested.rows import Rows
+from rainpp.relax.nested.wording import unnumbered
 
 if TYPE_CHECKING:
     from rainpp.relax.nested.engine import Engine
@@ -288,9 +290,13 @@ class Body:
 
 
 def _described(source: Source) -> str:
+    alias = unnumbered(source.alias)
     if source.base is not None:
-        return source.base.entry.shown
-    return "outer rows" if source.alias.startswith("outer_") else source.alias
+        shown = source.base.entry.shown
+        return shown if alias in (shown, "") else f"{shown} AS {alias}"
+    if alias.startswith("outer_"):
+        return "outer rows"
+    return "a subquery" if re.fullmatch(r"_\d+", alias) else alias
 
 
 def _in_order(fetched: pa.Table, titles: list[str]) -> pa.Table:

@@ -11,6 +11,7 @@ from sqlglot.dialects.dialect import Dialect
 
 from rainpp.relax.dialect import render
 from rainpp.relax.linear import aggregate_name
+from rainpp.relax.nested.wording import AGAIN
 
 ColumnName = tuple[str, str]
 
@@ -23,7 +24,7 @@ def unique_aliases(tree: exp.Expr) -> None:
 def _unused(alias: str, used: set[str]) -> str:
     name, numbers = alias, itertools.count(2)
     while name in used:
-        name = f"{alias}_{next(numbers)}"
+        name = f"{alias}{AGAIN}{next(numbers)}"
     used.add(name)
     return name
 
