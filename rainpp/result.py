@@ -67,8 +67,13 @@ class Result:
         return self.answer.method
 
     def explain(self) -> str:
-        """The plan that ran, one operator per line, with what it read and how it was evaluated."""
-        return self.setting.spelled(self.answer.explain())
+        """The plan that ran, operator by operator, and what it was predicted to cost.
+
+        The prediction is a function of the plan and the tables' row counts alone, never of a clock
+        or of this run: the counts that cost time, milliseconds made of them, and what other
+        strategies would cost or why they cannot answer.
+        """
+        return self.setting.explained(self.answer)
 
     def error(
         self, column: str, *, where: Mapping[str, Any] | None = None, row: int | None = None

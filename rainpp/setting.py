@@ -12,6 +12,7 @@ from rainpp.errors import DataError, UnsupportedQueryError
 from rainpp.inference import InferenceTable, RegisteredModel, table_content
 from rainpp.model import Model
 from rainpp.relax.ask import MAX_ERROR, AnyAnswer, AnyPlan, Slot, answer, as_statement
+from rainpp.relax.explain import explained
 from rainpp.relax.numberplan import NumberPlan
 from rainpp.relax.plan import make_plan
 from rainpp.relax.portable import Portable, generate
@@ -68,6 +69,11 @@ class Setting:
         """`text` about the plan, with the numbers it calls as the user wrote them."""
         plan = self.plan
         return plan.numbers.spelled(text) if isinstance(plan, NumberPlan) else text
+
+    def explained(self, answer: AnyAnswer) -> str:
+        """The plan behind an answer with its predicted cost, in the user's words."""
+        with exclusive(self.connection):
+            return self.spelled(explained(self.plan, self.connection, answer, self.mode))
 
     def check_unchanged(self) -> None:
         """Refuse to compare with an answer whose rows are no longer there as they were.
