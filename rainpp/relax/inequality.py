@@ -109,29 +109,40 @@ def ordered_pairs(
     if codes is None:
         return None
     scale = 1 + max(int(values[0].max(initial=0)), int(values[1].max(initial=0)))
-    spots = [
-        np.where((value < 0) | (code < 0), -1, code * scale + value)
-        for value, code in zip(values, codes, strict=True)
-    ]
-    orders = [np.argsort(spot, kind="stable") for spot in spots]
-    orders = [order[np.searchsorted(s[order], 0) :] for order, s in zip(orders, spots, strict=True)]
+    left, right = (_Line.of(code, value, scale) for code, value in zip(codes, values, strict=True))
     strict, rising = len(operator) == 1, operator[0] == "<"
-    left = _ranges(spots[0], codes[0] * scale, spots[1], orders[1], scale, (rising, strict))
-    right = _ranges(spots[1], codes[1] * scale, spots[0], orders[0], scale, (not rising, strict))
-    return OrderedPairs(left, right)
+    return OrderedPairs(
+        left.ranges(right, above=rising, strict=strict),
+        right.ranges(left, above=not rising, strict=strict),
+    )
 
 
-def _ranges(
-    mine: Index, base: Index, theirs: Index, order: Index, scale: int, kind: tuple[bool, bool]
-) -> Ranges:
-    """Ranges above my value (`kind[0]`) or below it, inside the key that starts at `base`."""
-    above, strict = kind
-    ordered = theirs[order]
-    at = np.searchsorted(ordered, mine, side="right" if above == strict else "left")
-    low = at if above else np.searchsorted(ordered, base, side="left")
-    high = np.searchsorted(ordered, base + scale, side="left") if above else at
-    nothing = mine < 0
-    return Ranges(order, np.where(nothing, high, low), high)
+@dataclass(frozen=True, eq=False, slots=True)
+class _Line:
+    """Rows of a side on one line, key after key, each key `scale` long.
+
+    Row i lies at `spot[i]`, -1 if it meets nothing, and its key starts at `base[i]`; `order` are
+    the rows that can meet some, by spot.
+    """
+
+    spot: Index
+    base: Index
+    order: Index
+    scale: int
+
+    @classmethod
+    def of(cls, code: Index, value: Index, scale: int) -> _Line:
+        spot = np.where((value < 0) | (code < 0), -1, code * scale + value)
+        order = np.argsort(spot, kind="stable")
+        return cls(spot, code * scale, order[np.searchsorted(spot[order], 0) :], scale)
+
+    def ranges(self, other: _Line, *, above: bool, strict: bool) -> Ranges:
+        """For every row, the rows of the other side above it or below it inside its key."""
+        ordered = other.spot[other.order]
+        at = np.searchsorted(ordered, self.spot, side="right" if above == strict else "left")
+        low = at if above else np.searchsorted(ordered, self.base, side="left")
+        high = np.searchsorted(ordered, self.base + self.scale, side="left") if above else at
+        return Ranges(other.order, np.where(self.spot < 0, high, low), high)
 
 
 def _common_codes(keys: EqualKeys | None, values: tuple[Index, Index]) -> list[Index] | None:

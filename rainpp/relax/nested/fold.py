@@ -138,7 +138,7 @@ class _Fold:
         states = self.blocks.take(spans(begin[chosen], size[chosen]))
         after = states.owner + 1
         theirs = spans(begin[after], size[after])
-        made = _next(self.gates, self.tally, states, self.blocks, theirs, size[after])
+        made = self._after(states, theirs, size[after])
         if np.bincount(made.owner).max(initial=0) > MAX_STATES:
             raise _too_many(f"more than {MAX_STATES} for one group")
         self.made.append(made.events)
@@ -153,15 +153,12 @@ class _Fold:
         self.blocks = States(place[blocks.owner], blocks.totals, blocks.events)
         self.segment, self.weight = self.segment[stay], self.weight[stay]
 
-
-def _next(
-    gates: Gates, tally: Adder, states: States, parts: States, theirs: Index, size: Index
-) -> States:
-    """States after one more block; state i meets the next `size[i]` rows `theirs` of `parts`."""
-    mine = np.repeat(np.arange(len(size)), size)
-    before = [t[mine] for t in states.totals]
-    totals = tally.combined(before, [t[theirs] for t in parts.totals])
-    return _summed(gates, states.owner[mine], totals, states.events[mine], parts.events[theirs])
+    def _after(self, states: States, theirs: Index, size: Index) -> States:
+        """States after one more block; state i meets the next `size[i]` of the rows `theirs`."""
+        mine = np.repeat(np.arange(len(size)), size)
+        left, right = states.take(mine), self.blocks.take(theirs)
+        totals = self.tally.combined(left.totals, right.totals)
+        return _summed(self.gates, left.owner, totals, left.events, right.events)
 
 
 def _refuse_long(tally: Adder, parts: States, segment: Index) -> None:

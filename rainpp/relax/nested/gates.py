@@ -189,48 +189,44 @@ class Gates:
         new = new[np.argsort(first[new])]
         nodes[new] = len(self) + np.arange(len(new))
         self._known.add(unique[np.sort(new)], nodes[np.sort(new)])
-        self._append(left, right, group, first[new], variables, count)
-        return nodes[inverse]
-
-    def _append(
-        self,
-        left: Index,
-        right: Index | None,
-        group: Index,
-        chosen: Index,
-        variables: Index | None,
-        count: int,
-    ) -> None:
-        bounds = np.searchsorted(group, np.arange(count + 1))
-        lengths = bounds[chosen + 1] - bounds[chosen]
-        edge = spans(bounds[chosen], lengths)
+        chosen = first[new]
+        edge, lengths = _edges_of(chosen, group, count)
         rights = np.full(len(edge), ALWAYS) if right is None else right[edge]
-        blank = np.full(len(chosen), -1)
-        owned = blank if variables is None else variables[chosen]
-        self.append(left[edge], rights, lengths, owned, blank, summed=right is not None)
+        owned = None if variables is None else variables[chosen]
+        self.append(left[edge], rights, lengths, summed=right is not None, variables=owned)
+        return nodes[inverse]
 
     def append(
         self,
         left: Index,
         right: Index,
         lengths: Index,
-        variables: Index,
-        numbers: Index,
         *,
         summed: bool,
+        variables: Index | None = None,
+        numbers: Index | None = None,
     ) -> None:
-        """Add gates; none may be without edges."""
+        """Add gates; none may be without edges.
+
+        Sets of classes know their `variables`; classes of derived variables also their `numbers`.
+        """
+        blank = np.full(len(lengths), -1)
         starts = np.cumsum(lengths) - lengths
         below = np.maximum(self.levels(left >> 1), self.levels(right >> 1))
         self.start.extend(len(self.left) + starts)
         self.arity.extend(lengths)
         self.level.extend(1 + np.maximum.reduceat(below, starts) if len(starts) else starts)
         self.is_sum.extend(np.full(len(lengths), summed))
-        self.variable.extend(variables)
-        self.number.extend(numbers)
-        self.slot.extend(np.full(len(lengths), -1))
+        self.variable.extend(blank if variables is None else variables)
+        self.number.extend(blank if numbers is None else numbers)
+        self.slot.extend(blank)
         self.left.extend(left)
         self.right.extend(right)
+
+    def append_classes(self, events: Index, variables: Index, numbers: Index) -> None:
+        """Add classes of derived variables, one gate for each event."""
+        ones, always = np.ones(len(events), np.int64), np.full(len(events), ALWAYS)
+        self.append(events, always, ones, summed=True, variables=variables, numbers=numbers)
 
     def derive(self, events: Index, owner: Index) -> tuple[Index, Flags]:
         """Events of the classes of variables, which are the events of ascending owners.
@@ -258,9 +254,15 @@ class Gates:
         variables = self.num_variables + np.repeat(np.arange(len(lengths)), lengths)
         self.derived_node.extend(made[new])
         self.derived_classes.extend(lengths)
-        ones = np.ones(int(fresh.sum()), np.int64)
-        self.append(events[fresh], ones * ALWAYS, ones, variables, numbers[fresh], summed=True)
+        self.append_classes(events[fresh], variables, numbers[fresh])
         return 2 * (first[group] + numbers), fresh
+
+
+def _edges_of(chosen: Index, group: Index, count: int) -> tuple[Index, Index]:
+    """Places of some groups among ascending `group`, one after the other, and their sizes."""
+    bounds = np.searchsorted(group, np.arange(count + 1))
+    lengths = bounds[chosen + 1] - bounds[chosen]
+    return spans(bounds[chosen], lengths), lengths
 
 
 def _complemented(owner: Index, classes: Index, sizes: Index, flip: Flags) -> tuple[Index, Index]:

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rainpp.relax.nested.algebra import ALWAYS, Intractable
-from rainpp.relax.nested.arrays import Column, Hash, HashIndex, Index, numbered, run_starts, spans
+from rainpp.relax.nested.arrays import (
+    Column,
+    Hash,
+    HashIndex,
+    Index,
+    numbered,
+    run_lengths,
+    run_starts,
+    spans,
+)
 from rainpp.relax.nested.gates import Flags, Gates
 
 Array = NDArray[np.float64]
@@ -62,8 +71,7 @@ class Heads:
         self.node.extend(len(gates) + np.arange(count))
         self.slots.extend(slots)
         self._maker.extend(np.full(count, maker))
-        blank = np.full(count, -1)
-        gates.append(events, np.full(len(events), ALWAYS), sizes, blank, blank, summed=True)
+        gates.append(events, np.full(len(events), ALWAYS), sizes, summed=True)
         gates.level.all[len(gates.level) - count :] += reserve
         return first + np.arange(count)
 
@@ -71,16 +79,15 @@ class Heads:
         """Events of the classes of one new variable per ascending owner; class c reads slots[c]."""
         gates = self.gates
         starts = run_starts(owner)
-        sizes = np.diff(np.r_[starts, len(owner)])
+        sizes = run_lengths(starts, len(owner))
         first = len(gates)
         gates.derived_node.extend(first + starts)
         gates.derived_classes.extend(sizes)
         variables = gates.num_variables - len(starts) + np.arange(len(starts))
         self._of_variable.update(zip(variables.tolist(), heads.tolist(), strict=True))
         number = np.arange(len(owner)) - np.repeat(starts, sizes)
-        ones = np.ones(len(owner), np.int64)
         left = 2 * self.node.all[np.repeat(heads, sizes)]
-        gates.append(left, ones * ALWAYS, ones, np.repeat(variables, sizes), number, summed=True)
+        gates.append_classes(left, np.repeat(variables, sizes), number)
         gates.slot.all[first - gates.first_gate :] = slots
         return 2 * (first + np.arange(len(owner)))
 
