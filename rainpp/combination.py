@@ -16,6 +16,7 @@ from rainpp.errors import ComplaintError, ConflictWarning, ShapeError
 from rainpp.index.artifact import Index
 from rainpp.lanczos.constraint import cosines, inner_products, shares
 from rainpp.ranking import Ranking
+from rainpp.saturation import warn_if_saturated
 from rainpp.traced import Traced
 
 # Complaints whose cosine is below this are said to fight; relaxation.md, 1.5.
@@ -47,6 +48,8 @@ def rank_together(
     complaints, kept = _listed(complaints), _listed_kept(keep)
     first = complaints[0]
     _check_same_model([*complaints, *kept])
+    for complaint in complaints:
+        warn_if_saturated(complaint, stacklevel=3)
     vectors = np.stack([complaint.vector() for complaint in complaints])
     factors = _balance(vectors) if weights is None else _check_weights(weights, len(complaints))
     vector, survives = _held(factors @ vectors, kept, first.index)

@@ -14,7 +14,8 @@
     └── NotConverged          (RuntimeError)        an iteration ended before its tolerance
     RainWarning (UserWarning)
     ├── NotAtOptimumWarning                       influence assumes an optimum
-    └── ConflictWarning                           complaints of which one undoes the other
+    ├── ConflictWarning                           complaints of which one undoes the other
+    └── SaturatedWarning                          predictions too certain for a gradient
 
 Each class also inherits the built-in a caller would expect, so ``except ValueError`` works.
 """
@@ -83,6 +84,10 @@ class NotAtOptimumWarning(RainWarning):
 
 class ConflictWarning(RainWarning):
     """Two complaints ranked together fight: what helps one harms the other."""
+
+
+class SaturatedWarning(RainWarning):
+    """Every prediction a complaint depends on is certain, so its gradient vanishes."""
 
 
 def one_line(problem: BaseException) -> str:

@@ -75,7 +75,7 @@ class Traced(ABC):
     def query_projection(self) -> np.ndarray:
         """⟨∇θ quantity, vⱼ⟩ (k,), from stored projections where the table is materialised."""
         total = np.zeros(self.index.k)
-        for table, weights in self._weighted_tables():
+        for table, weights in self.weighted_tables():
             total += self._project(table, weights)
         return total
 
@@ -83,12 +83,13 @@ class Traced(ABC):
         """∇θ of the quantity (d,): one backward pass over the inference rows it depends on."""
         model = self.model
         total = jnp.zeros_like(model.theta)
-        for table, weights in self._weighted_tables():
+        for table, weights in self.weighted_tables():
             if table.inputs is not None:
                 total = total + gradient_of_probabilities(model, table.inputs, weights)
         return total
 
-    def _weighted_tables(self) -> list[tuple[InferenceTable, np.ndarray]]:
+    def weighted_tables(self) -> list[tuple[InferenceTable, np.ndarray]]:
+        """Tables of the model with the derivatives of the quantity by their probabilities."""
         by_key = {(s.model, s.table): t for s, t in self.result.setting.tables.items()}
         name = self.registered.name
         return [(by_key[key], w) for key, w in self.gradient.items() if key[0] == name]
