@@ -65,15 +65,10 @@ class Setting:
                 make_plan(self.plan.sql, self.connection, functions), self.connection, rid=rid
             )
 
-    def spelled(self, text: str) -> str:
-        """`text` about the plan, with the numbers it calls as the user wrote them."""
-        plan = self.plan
-        return plan.numbers.spelled(text) if isinstance(plan, NumberPlan) else text
-
     def explained(self, answer: AnyAnswer) -> str:
         """The plan behind an answer with its predicted cost, in the user's words."""
         with exclusive(self.connection):
-            return self.spelled(explained(self.plan, self.connection, answer, self.mode))
+            return explained(self.plan, self.connection, answer, self.mode)
 
     def check_unchanged(self) -> None:
         """Refuse to compare with an answer whose rows are no longer there as they were.

@@ -32,7 +32,7 @@ class Prediction:
 
 
 def explained(plan: AnyPlan, con: duckdb.DuckDBPyConnection, answer: AnyAnswer, mode: str) -> str:
-    """The plan that ran with its predicted cost.
+    """The plan that ran with its predicted cost, in the user's words.
 
     The prediction is made from the tables as they are now, not from what the run found.
     """
@@ -40,7 +40,14 @@ def explained(plan: AnyPlan, con: duckdb.DuckDBPyConnection, answer: AnyAnswer, 
         predicted = str(predict(plan, con, answer, mode))
     except duckdb.Error:
         predicted = "predicted cost: unknown, a table of the query is gone"
-    return f"{answer.explain()}\n{predicted}"
+    text = f"{answer.explain()}\n{predicted}"
+    if not isinstance(plan, NumberPlan):
+        return text
+    # What a number is used for tells its predictions apart; to the user they are one model's.
+    lines = plan.numbers.spelled(text).splitlines()
+    slots = [line.startswith("  slot ") for line in lines]
+    kept = [n for n, slot in enumerate(slots) if not slot or lines[n] not in lines[:n]]
+    return "\n".join(lines[n] for n in kept)
 
 
 def predict(

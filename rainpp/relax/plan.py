@@ -112,6 +112,8 @@ class Plan:
             lines.append(f"  sides {edge.left} and {edge.right}: {edge.strategy}, {edge.condition}")
         events = [event for measure in relaxed.measures for event in measure.events]
         for leaf in dict.fromkeys(leaves(events)):
+            if not leaf.sources:  # a number's own presence: it has no prediction and no column
+                continue
             sql = leaf.sql
             for hole, call in self.query.calls:
                 sql = sql.replace(f'"{hole_name(hole)}"', call)
@@ -178,8 +180,8 @@ def _side_lines(query: Query, side: SideSpec) -> list[str]:
         f"{query.sources[s].table} AS {query.sources[s].alias}" for s in side.sources
     )
     lines = [f"  side {sources}"]
-    lines += [f"    where {condition.sql}" for condition in side.conditions]
-    lines += [f"    group by {group.sql}" for group in side.groups]
+    lines += [f"    where {condition.shown}" for condition in side.conditions]
+    lines += [f"    group by {group.shown}" for group in side.groups]
     lines += [f"    join key {key.sql}" for key in side.joins]
     lines += [f"    column_{i} {column.sql}" for i, column in enumerate(side.columns)]
     return lines

@@ -57,6 +57,16 @@ def test_plans_call_tables_as_the_query_does(db):
     assert "rows a subquery: 5 rows" in db.sql(derived).explain()
 
 
+def test_numbers_are_explained_as_written(db):
+    shown = db.sql(
+        "SELECT avg(kind_proba(id)['dog']) FILTER (WHERE kind_proba(id)['dog'] > 0.5) FROM b"
+    )
+    text = shown.explain()
+    assert text.count("  slot kind_proba on b(id)") == 1
+    assert "mask kind_proba(id)['dog'] > 0.5 IS TRUE" in text
+    assert not re.search("__|amount|number_|CAST", text)
+
+
 def test_row_ids_that_name_rows_are_readable(db):
     shown = db.sql("SELECT cage, kind_proba(id)['dog'] AS p FROM b h WHERE kg > 3")
     assert shown.answer.key(0) == {"rowid of h": 3, "cage": 1}
