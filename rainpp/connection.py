@@ -1,15 +1,16 @@
-"""One DuckDB connection: one question at a time, and its own errors as ours, in one line."""
+"""A DuckDB connection: opened, asked one question at a time, its errors as ours in one line."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import duckdb
 
-from rainpp.errors import DataError, QueryError
+from rainpp.errors import DataError, QueryError, one_line
 from rainpp.relax.catalog import clean
 
 _locks: WeakKeyDictionary[duckdb.DuckDBPyConnection, threading.RLock] = WeakKeyDictionary()
@@ -48,6 +49,38 @@ def check_open(connection: duckdb.DuckDBPyConnection) -> None:
     """
     with exclusive(connection):
         connection.execute("SELECT 1").fetchall()
+
+
+def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB file; one that this process has open otherwise is shared as it is.
+
+    Raises
+    ------
+    DataError : there is no such file, it is no DuckDB database, or another process writes to it.
+    """
+    _check_file(path)
+    try:
+        return duckdb.connect(str(path), read_only=read_only)
+    except duckdb.ConnectionException:
+        # The same process holds it open for writing: DuckDB allows only the same mode again.
+        return duckdb.connect(str(path), read_only=not read_only)
+    except duckdb.Error as problem:
+        first = one_line(problem)
+        if "lock" in first:
+            first += " End that process, or open a copy of the file."
+        raise DataError(f"cannot open `{path}` as a DuckDB database: {first}") from None
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_file():
+            return
+        found = path.is_dir()
+    except (OSError, ValueError) as problem:
+        raise DataError(f"cannot open the database `{path}`: {problem}.") from None
+    if found:
+        raise DataError(f"`{path}` is a directory; give the path of a DuckDB file.")
+    raise DataError(f"there is no database file `{path}`; check the path.")
 
 
 def _lock_of(connection: duckdb.DuckDBPyConnection) -> threading.RLock:

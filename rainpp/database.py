@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import jax.numpy as jnp
-import numpy as np
-from sqlglot import exp
 
 from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.combination import rank_together
-from rainpp.connection import check_open, exclusive
+from rainpp.connection import check_open, exclusive, open_file
 from rainpp.errors import (
     ArtifactError,
     ComplaintError,
     DataError,
     ModelError,
     QueryError,
-    RainError,
     SettingsError,
-    one_line,
 )
-from rainpp.fingerprint import fingerprint
-from rainpp.index.artifact import Index, load
-from rainpp.index.store import MANIFEST
+from rainpp.index.artifact import Index
 from rainpp.inference import (
     Encode,
     InferenceTable,
@@ -43,17 +35,17 @@ from rainpp.inference import (
     resolve_table,
     table_content,
 )
-from rainpp.lanczos.projection import project_inference
+from rainpp.materialized import projections, with_projections
 from rainpp.model import Model
 from rainpp.point_query import complain_about_point, point_sql, read_point, read_wanted
 from rainpp.ranking import Ranking
+from rainpp.registration import check_kinds, class_values, with_training
 from rainpp.relax.ask import MAX_ERROR, Slot, prepare
 from rainpp.relax.catalog import TableEntry
-from rainpp.relax.dialect import dialect_for, parse_select
+from rainpp.relax.dialect import can_be_called
 from rainpp.relax.frames import register_table
 from rainpp.result import Result
 from rainpp.setting import Setting
-from rainpp.training_set import TrainingSet
 from rainpp.types import ClassValue, PredictionTable, Progress, PyTree, silent
 
 _MEMORY = ":memory:"
@@ -89,34 +81,7 @@ def connect(
         )
     if str(database) == _MEMORY:
         return Database(duckdb.connect(_MEMORY), owned=True)
-    path = Path(database)
-    _check_file(path)
-    return Database(_open(path, read_only=read_only), owned=True)
-
-
-def _check_file(path: Path) -> None:
-    try:
-        if path.is_file():
-            return
-        found = path.is_dir()
-    except (OSError, ValueError) as problem:
-        raise DataError(f"cannot open the database `{path}`: {problem}.") from None
-    if found:
-        raise DataError(f"`{path}` is a directory; give the path of a DuckDB file.")
-    raise DataError(f"there is no database file `{path}`; check the path.")
-
-
-def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    try:
-        return duckdb.connect(str(path), read_only=read_only)
-    except duckdb.ConnectionException:
-        # The same process holds it open for writing: DuckDB allows only the same mode again.
-        return duckdb.connect(str(path), read_only=not read_only)
-    except duckdb.Error as problem:
-        first = one_line(problem)
-        if "lock" in first:
-            first += " End that process, or open a copy of the file."
-        raise DataError(f"cannot open `{path}` as a DuckDB database: {first}") from None
+    return Database(open_file(Path(database), read_only=read_only), owned=True)
 
 
 class Database:
@@ -167,13 +132,13 @@ class Database:
         ShapeError, DataError : `classes` or `data` do not fit the model.
         """
         self._check_name(name)
-        _check_kinds(model, index, encode)
+        check_kinds(model, index, encode)
         if index is not None:
             index.check_model(model)
-            index = index if data is None else _attach(index, model, data)
+            index = index if data is None else with_training(index, model, data)
         elif data is not None:
             raise ModelError("`data` is given without `index`; run rainpp.precompute first.")
-        values = _class_values(name, model, index, classes)
+        values = class_values(name, model, index, classes)
         self._models[name.lower()] = RegisteredModel(name, values, model, index, encode)
         self._forget(name)
 
@@ -261,13 +226,10 @@ class Database:
         found = predict_table(self.connection, registered, entry=entry, arguments=arguments)
         if found.inputs is None:
             raise DataError(f"`{table}` has no rows to materialise.")
-        label = _label(name, entry, arguments)
-        stored = _stored_projections(registered.index, label, found)
-        if stored is None:
-            registered = self._store(registered, label, found, progress)
-            assert registered.index is not None  # `_store` gives it one
-            stored = registered.index.arrays[f"{label}-projections"]
-        self._tables[_key(name, entry)] = [replace(found, projections=stored)]
+        index = with_projections(registered.model, registered.index, found, progress)
+        if index is not registered.index:
+            self._models[name.lower()] = replace(registered, index=index)
+        self._tables[_key(name, entry)] = [replace(found, projections=projections(index, found))]
 
     def sql(self, query: str, *, mode: str = "exact", max_relax_error: float = MAX_ERROR) -> Result:
         """Run a query over predictions; docs/sql.md says what is understood and what it means.
@@ -392,7 +354,7 @@ class Database:
         query = "SELECT count(*) FROM duckdb_functions() WHERE lower(function_name) = lower($1)"
         with exclusive(self.connection):
             taken = self.connection.execute(query, [name]).fetchall()[0][0]
-        if taken or not _can_be_called(name):
+        if taken or not can_be_called(name):
             raise ModelError(f"`name` is {name!r}, which SQL already uses; choose another.")
 
     def _find(self, name: str) -> RegisteredModel:
@@ -446,26 +408,6 @@ class Database:
         self._tables[_key(slot.model, entry)].append(found)
         return found
 
-    def _store(
-        self, registered: RegisteredModel, label: str, found: InferenceTable, progress: Progress
-    ) -> RegisteredModel:
-        model, index = registered.model, registered.index
-        assert model is not None  # checked by `materialize`
-        assert index is not None
-        index = _latest(index)
-        vectors = jnp.asarray(index.eigenvectors)
-        _, projections = project_inference(model, found.inputs, vectors, progress=progress)
-        entry = {"table": found.predictions.table, "inputs": fingerprint(found.inputs)}
-        notes = {"inference": {**index.manifest["inference"], label: entry}}
-        arrays = {
-            f"{label}-projections": projections,
-            f"{label}-probabilities": found.predictions.probabilities,
-            f"{label}-rowids": found.predictions.rowids,
-        }
-        grown = replace(registered, index=index.with_arrays(arrays, notes))
-        self._models[registered.name.lower()] = grown
-        return grown
-
 
 def _limit(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
@@ -476,110 +418,8 @@ def _limit(value: Any) -> float:
         return float("inf")
 
 
-def _check_kinds(model: Any, index: Any, encode: Any) -> None:
-    """Refuse what is no model, no index or no function, before anything is asked of it."""
-    if not isinstance(model, Model):
-        raise ModelError(f"`model` is a {type(model).__name__}; a rainpp.Model is needed.")
-    if index is not None and not isinstance(index, Index):
-        raise ArtifactError(
-            f"`index` is a {type(index).__name__}; give what rainpp.precompute returns, or "
-            "rainpp.load(path)."
-        )
-    if encode is not None and not callable(encode):
-        raise ModelError(
-            f"`encode` is {encode!r}; it must be a function from one array per SQL argument to the "
-            "model's inputs."
-        )
-
-
-def _can_be_called(name: str) -> bool:
-    """Whether SQL reads `name(x)` as a call of a function, which is not so for `select`."""
-    dialect = dialect_for([name])
-    try:
-        tree = parse_select(f"SELECT count({name}(x)) FROM t", dialect)
-    except RainError:
-        return False
-    return any(call.name.lower() == name.lower() for call in tree.find_all(exp.Anonymous))
-
-
-def _latest(index: Index) -> Index:
-    """The index as its directory has it now, with what others have stored in it meanwhile.
-
-    Raises
-    ------
-    ArtifactError : another index was written there; it is left alone.
-    """
-    if index.path is None or not (index.path / MANIFEST).exists():
-        return index
-    now = load(index.path, verify=False)
-    if _core(now) != _core(index):
-        raise ArtifactError(
-            f"`{index.path}` holds another index than the one registered: it was built again. "
-            "Open it with rainpp.load and register it before materialising."
-        )
-    return replace(now, training=index.training)
-
-
-def _core(index: Index) -> dict[str, str]:
-    """Checksums of everything but the known inference tables."""
-    entries = index.manifest["arrays"].items()
-    kept = {name: entry["sha256"] for name, entry in entries if not name.startswith("inference-")}
-    return {**kept, "model": index.manifest["model_fingerprint"]}
-
-
-def _attach(index: Index, model: Model, data: tuple[PyTree, Any]) -> Index:
-    if not (isinstance(data, tuple | list) and len(data) == 2):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DataError(
-            f"`data` is a {type(data).__name__}; give the pair (inputs, labels) of training rows."
-        )
-    inputs, labels = data
-    training = TrainingSet.checked(model, inputs, labels, ids=index.arrays["train_ids"])
-    return index.with_training(training)
-
-
-def _class_values(
-    name: str, model: Model, index: Index | None, classes: Sequence[ClassValue] | None
-) -> tuple[ClassValue, ...]:
-    """SQL values of a model's classes; none for a regression, whose value is a number."""
-    listed = read_classes(classes)
-    if model.task != "regression":
-        return check_classes(listed, _num_classes(model, index, listed))
-    if listed is not None:
-        raise ModelError(f"`{name}` is a regression: it has no classes; leave `classes` out.")
-    width = 1 if index is None else int(index.manifest["num_classes"])
-    if width != 1:
-        raise ModelError(
-            f"`{name}` predicts {width} numbers per row; a function in SQL returns one, so "
-            "register a model with one output."
-        )
-    return ()
-
-
-def _num_classes(model: Model, index: Index | None, classes: Sequence[Any] | None) -> int:
-    if index is not None:
-        return int(index.manifest["num_classes"])
-    if model.task == "binary":
-        return 2
-    if classes is None:
-        raise ModelError("without an index, `classes` must name the SQL value of every output.")
-    return len(classes)
-
-
 def _key(name: str, entry: TableEntry) -> tuple[str, str]:
     return name.lower(), entry.shown
-
-
-def _label(name: str, entry: TableEntry, arguments: tuple[str, ...]) -> str:
-    """A file-safe name for one (model, table, arguments)."""
-    text = "\0".join([name.lower(), entry.shown, *arguments])
-    return "inference-" + hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _stored_projections(index: Index, label: str, found: InferenceTable) -> np.ndarray | None:
-    entry = index.manifest["inference"].get(label)
-    if entry is None or entry["inputs"] != fingerprint(found.inputs):
-        return None
-    return index.arrays[f"{label}-projections"]
 
 
 def _stale(slot: Slot, item: InferenceTable) -> str:

@@ -19,7 +19,7 @@ from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ErrorLevel, ParseError, TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from rainpp.errors import QueryError, UnsupportedQueryError
+from rainpp.errors import QueryError, RainError, UnsupportedQueryError
 
 _LOOKING = re.compile("DESC|DESCRIBE|EXPLAIN|SHOW|SUMMARIZE")
 _CHANGING = re.compile(
@@ -56,6 +56,16 @@ def is_literal(node: exp.Expr) -> bool:
     """Whether an expression is a constant as written, maybe with a minus."""
     inner = node.this if isinstance(node, exp.Neg) else node
     return isinstance(inner, (exp.Literal, exp.Boolean))
+
+
+def can_be_called(name: str) -> bool:
+    """Whether SQL reads `name(x)` as a call of a function, which is not so for `select`."""
+    dialect = dialect_for([name])
+    try:
+        tree = parse_select(f"SELECT count({name}(x)) FROM t", dialect)
+    except RainError:
+        return False
+    return any(call.name.lower() == name.lower() for call in tree.find_all(exp.Anonymous))
 
 
 def function_names(node: exp.Expr) -> frozenset[str]:
