@@ -92,11 +92,6 @@ class Algebra(Protocol):
         """How probabilities are obtained, for `Answer.method`: "exact (...)", "approximate ..."."""
         ...
 
-    @property
-    def sampled(self) -> bool:
-        """Whether probabilities are estimated: then P = 0 does not mean that an event cannot be."""
-        ...
-
     def literals(self, slot: int, places: Index, classes: Index) -> Index:
         """Events "row `places[i]` of slot `slot` is predicted as class `classes[i]`"."""
         ...
@@ -158,6 +153,15 @@ class Algebra(Protocol):
 
     def certain(self, ids: Index) -> NDArray[np.bool_]:
         """(n,) whether each event is known to hold in every world, whatever is predicted."""
+        ...
+
+    def possible(self, ids: Index) -> NDArray[np.bool_]:
+        """(n,) whether an event may hold in some world, likely or of probability 0.
+
+        Raises
+        ------
+        Intractable : as for `probability`.
+        """
         ...
 
     def probability(self, ids: Index) -> Array:

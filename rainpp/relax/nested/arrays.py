@@ -79,6 +79,16 @@ def spans(starts: Index, lengths: Index) -> Index:
     return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
 
 
+def meetings(codes: Index, keys: Index, limit: int) -> tuple[Index, Index] | None:
+    """All i, j with codes[i] == keys[j], in their order; None if they are more than `limit`."""
+    order = np.argsort(keys, kind="stable")
+    low = np.searchsorted(keys[order], codes)
+    counts = np.searchsorted(keys[order], codes, side="right") - low
+    if counts.sum() > limit:
+        return None
+    return np.repeat(np.arange(len(codes)), counts), order[spans(low, counts)]
+
+
 def run_starts(keys: NDArray[Any]) -> Index:
     """Where a new value begins in sorted `keys`."""
     if not len(keys):

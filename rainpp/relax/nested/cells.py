@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rainpp.errors import UnsupportedQueryError
-from rainpp.relax.nested.algebra import NEVER, Algebra, Array, Index
+from rainpp.relax.nested.algebra import Algebra, Array, Index
 from rainpp.relax.nested.moments import Moment
 from rainpp.relax.rowsums import Gradient
 
@@ -84,10 +84,8 @@ class Form:
         return np.asarray(total, np.float64)
 
     def _impossible(self, segment: Index, ids: Index) -> NDArray[np.bool_]:
-        """(count,) whether a row's events are known not to be: by their ids, or P = 0 exactly."""
-        possible = ids != NEVER
-        if not self.algebra.sampled:
-            possible &= self.algebra.probability(ids) > 0.0
+        """(count,) whether none of a row's events holds in any world."""
+        possible = self.algebra.possible(ids)
         return np.bincount(segment[possible], minlength=self.count) == 0
 
 

@@ -80,11 +80,6 @@ class Circuit:
         """How probabilities are obtained."""
         return "exact (circuit)" if self._exact else "rain (product rules on lineage)"
 
-    @property
-    def sampled(self) -> bool:
-        """False: probabilities are computed."""
-        return False
-
     def literals(self, slot: int, places: Index, classes: Index) -> Index:
         """Events "row `places[i]` of slot `slot` is predicted as class `classes[i]`"."""
         return 2 * self._gates.class_nodes(slot, places, classes)
@@ -118,6 +113,16 @@ class Circuit:
         Intractable : an event is too entangled.
         """
         return self._sweep(ids).values(self._classes)
+
+    def possible(self, ids: Index) -> NDArray[np.bool_]:
+        """(n,) whether an event holds in some world, also one of probability 0."""
+        return self._sweep(ids).values(self._undecided) > 0.0
+
+    @functools.cached_property
+    def _undecided(self) -> Array:
+        """Probabilities under which every world is possible: 1/R for every class."""
+        shapes = (p.shape for p in self._predictions.probabilities)
+        return np.concatenate([[0.0], *(np.full(n * r, 1.0 / r) for n, r in shapes)])
 
     def push(self, ids: Index, adjoint: Array, gradient: Gradient) -> None:
         """Add Σᵢ adjoint[i] · ∂probability(ids)[i]/∂P to `gradient`."""

@@ -113,11 +113,6 @@ class Worlds:
         return f"approximate ({self.num_worlds - 1} sampled worlds)"
 
     @property
-    def sampled(self) -> bool:
-        """Whether only some of the worlds are listed."""
-        return not self._exact
-
-    @property
     def variables(self) -> list[tuple[int, int]]:
         """The predictions that events depend on, so far."""
         return list(self._index)
@@ -222,6 +217,12 @@ class Worlds:
         return (self._store.take(ids) == self._store.take(np.array([ALWAYS]))).all(axis=1) & (
             self._exact | (ids == ALWAYS)
         )
+
+    def possible(self, ids: Index) -> NDArray[np.bool_]:
+        """See `Algebra.possible`; what no sampled world shows may still be."""
+        if not self._exact:
+            return ids != NEVER
+        return np.asarray(self._store.take(ids).any(axis=1), bool)
 
     def probability(self, ids: Index) -> Array:
         """See `Algebra.probability`."""
