@@ -11,8 +11,8 @@ from rainpp.relax.answer import Answer
 from rainpp.relax.ask import AnyAnswer, AnyPlan, as_statement
 from rainpp.relax.blockcost import block_cost, joined_cost
 from rainpp.relax.cost import Cost, written
-from rainpp.relax.nested.answer import Rung
 from rainpp.relax.nested.cost import statement_cost
+from rainpp.relax.nested.ladder import Rung
 from rainpp.relax.nested.statement import Statement
 from rainpp.relax.nested.worlds import SAMPLES
 from rainpp.relax.numberplan import NumberPlan

@@ -7,7 +7,7 @@ import random
 import duckdb
 import pytest
 
-from rainpp.relax.nested import answer as nested_answer
+from rainpp.relax.nested import ladder
 from tests.relax.corpus import judge
 from tests.relax.corpus_runs import affordable
 from tests.relax.corpus_schema import MODELS, random_data
@@ -17,14 +17,8 @@ from tests.relax.enumeration import Oracle
 @pytest.fixture
 def sampling(monkeypatch):
     """No query is exact: neither circuits nor enumeration are tried."""
-    monkeypatch.setattr(nested_answer, "MAX_WORLDS", 0)
-    monkeypatch.setattr(
-        nested_answer,
-        "_solved",
-        lambda statement, con, predictions, stack, **_: nested_answer._by_worlds(
-            statement, con, predictions, stack, []
-        ),
-    )
+    monkeypatch.setattr(ladder, "MAX_WORLDS", 0)
+    monkeypatch.setattr(ladder.Ladder, "solved", lambda self, **_: self.by_worlds([]))
 
 
 @pytest.mark.usefixtures("sampling")

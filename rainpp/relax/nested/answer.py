@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import duckdb
 import numpy as np
@@ -15,16 +14,9 @@ from numpy.typing import NDArray
 
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.lookup import find_row
-from rainpp.relax.nested.algebra import Algebra, Intractable
 from rainpp.relax.nested.cells import Cells
-from rainpp.relax.nested.circuit import Circuit
-from rainpp.relax.nested.engine import Engine
-from rainpp.relax.nested.forms import Candidates, candidates
-from rainpp.relax.nested.names import Scope
-from rainpp.relax.nested.relation import Context, Step
-from rainpp.relax.nested.select import select
+from rainpp.relax.nested.ladder import Ladder
 from rainpp.relax.nested.statement import Statement
-from rainpp.relax.nested.worlds import MAX_WORLDS, Unlisted, Worlds
 from rainpp.relax.relaxed import as_mapping, comparable
 from rainpp.relax.rowsums import Gradient, Predictions
 
@@ -35,24 +27,6 @@ Slopes = dict[tuple[str, str], Array]
 MAX_ERROR = 0.1
 # 1 - p below this has lost most of its digits.
 _ROUNDING = 1e-12
-# Fewer worlds where the events of many rows would not fit in memory.
-_SAMPLES = (2000, 500, 125)
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """Which evaluation answered, and why those tried before it did not.
-
-    Attributes
-    ----------
-    worlds : how many worlds were listed or sampled; 0 for formulas.
-    listed : how many predictions were listed; 0 if worlds were sampled.
-    refused : for every other way, its name and the reason.
-    """
-
-    worlds: int
-    listed: int
-    refused: tuple[tuple[str, str], ...]
 
 
 class NestedAnswer:
@@ -79,8 +53,8 @@ class NestedAnswer:
     ) -> None:
         self._statement, self._predictions = statement, predictions
         with ExitStack() as stack:
-            self._found, self.steps, self.rung = _solved(
-                statement, con, predictions, stack, exact=exact
+            self._found, self.steps, self.rung = Ladder(statement, con, predictions, stack).solved(
+                exact=exact
             )
         self.frame, self._table = statement.run(con, predictions.tables)
         self._hard_columns: dict[int, Array] = {}
@@ -370,82 +344,3 @@ def _same(hard: Array, expected: Array) -> NDArray[np.bool_]:
         room = np.maximum(1e-6 * np.maximum(np.abs(hard), np.abs(expected)), 1e-9)
         close = (hard == expected) | (np.abs(hard - expected) <= room) & np.isfinite(room)
     return close | (np.isnan(hard) & np.isnan(expected))
-
-
-def _solved(
-    statement: Statement,
-    con: duckdb.DuckDBPyConnection,
-    predictions: Predictions,
-    stack: ExitStack,
-    *,
-    exact: bool,
-) -> tuple[Candidates, list[Step], Rung]:
-    """The possible rows by the first algebra that reaches them."""
-    try:
-        circuit = Circuit(predictions, con, exact=exact)
-        return *_attempt(statement, con, predictions, stack, circuit), Rung(0, 0, ())
-    except Intractable as reason:
-        if not exact:
-            raise UnsupportedQueryError(
-                statement.sql.strip(),
-                why=f"Rain's product rules do not reach it: {reason}",
-                instead='Use mode="exact"',
-            ) from None
-        refused = [("circuit", str(reason))]
-    return _by_worlds(statement, con, predictions, stack, refused)
-
-
-def _by_worlds(
-    statement: Statement,
-    con: duckdb.DuckDBPyConnection,
-    predictions: Predictions,
-    stack: ExitStack,
-    refused: list[tuple[str, str]],
-) -> tuple[Candidates, list[Step], Rung]:
-    """Enumerate the worlds of the predictions that matter if they are few, else sample."""
-    variables: list[tuple[int, int]] = []
-    sizes = [p.shape[1] for p in predictions.probabilities]
-    reason = f"{{}} predictions have more than {MAX_WORLDS:,}"
-    while math.prod(sizes[slot] for slot, _ in variables) <= MAX_WORLDS:
-        try:
-            worlds = Worlds(predictions, con, variables)
-            found = _attempt(statement, con, predictions, stack, worlds)
-            return *found, Rung(worlds.num_worlds, len(variables), tuple(refused))
-        except Unlisted as more:
-            variables = [*variables, *more.variables]
-        except Intractable as too_much:
-            reason = str(too_much)
-            break
-    refused = [*refused, ("possible worlds", reason.format(len(variables)))]
-    for samples in _SAMPLES:
-        try:
-            worlds = Worlds(predictions, con, None, samples)
-            found = _attempt(statement, con, predictions, stack, worlds)
-            return *found, Rung(samples, 0, tuple(refused))
-        except Intractable as too_much:
-            reason = str(too_much)
-            refused = [*refused, (f"{samples} sampled worlds", reason)]
-    raise UnsupportedQueryError(statement.sql.strip(), why=reason, instead="Ask it over fewer rows")
-
-
-def _attempt(
-    statement: Statement,
-    con: duckdb.DuckDBPyConnection,
-    predictions: Predictions,
-    stack: ExitStack,
-    algebra: Algebra,
-) -> tuple[Candidates, list[Step]]:
-    context = Context(
-        con,
-        statement.dialect,
-        algebra,
-        predictions,
-        statement.slots,
-        statement.classes,
-        statement.bases,
-        statement.calls,
-        stack,
-    )
-    found = candidates(Engine(context, select), statement.tree, Scope())
-    found.solve()
-    return found, context.steps

@@ -8,7 +8,7 @@ import pytest
 
 from rainpp.errors import QueryError, UnsupportedQueryError
 from rainpp.relax import ask
-from rainpp.relax.nested import answer as nested
+from rainpp.relax.nested import ladder
 from rainpp.relax.nested.algebra import Intractable
 from rainpp.relax.nested.cells import Form
 from tests.relax.worlds import database, evaluated, frame, random_probabilities
@@ -104,12 +104,12 @@ def _without_circuits(monkeypatch):
     def refuse(*_, **__):
         raise Intractable("switched off")
 
-    monkeypatch.setattr(nested, "Circuit", refuse)
+    monkeypatch.setattr(ladder, "Circuit", refuse)
 
 
 def _sampled(monkeypatch):
     _without_circuits(monkeypatch)
-    monkeypatch.setattr(nested, "MAX_WORLDS", 0)
+    monkeypatch.setattr(ladder, "MAX_WORLDS", 0)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def _sampled(monkeypatch):
 def test_error_bars_cover_the_truth(con, sql, monkeypatch):
     exact = evaluated(con, sql, P)
     _sampled(monkeypatch)
-    real, covered, trials = nested.Worlds, 0, 100
+    real, covered, trials = ladder.Worlds, 0, 100
     for seed in range(trials):
-        monkeypatch.setattr(nested, "Worlds", lambda *args, s=seed: real(*args, seed=s))
-        monkeypatch.setattr(nested, "_SAMPLES", (200,))
+        monkeypatch.setattr(ladder, "Worlds", lambda *args, s=seed: real(*args, seed=s))
+        monkeypatch.setattr(ladder, "_SAMPLES", (200,))
         found = ask_with_any_error(con, sql)
         assert found.method.startswith("approximate (200 sampled worlds), error")
         value, half = found.cell(0, "n")[1], found.error(0, "n")
@@ -139,7 +139,7 @@ def ask_with_any_error(con, sql):
 
 def test_a_coarse_approximation_is_refused(con, monkeypatch):
     _sampled(monkeypatch)
-    monkeypatch.setattr(nested, "_SAMPLES", (20,))
+    monkeypatch.setattr(ladder, "_SAMPLES", (20,))
     with pytest.raises(UnsupportedQueryError, match=r"max_relax_error"):
         evaluated(con, HAVING, P)
 
