@@ -116,7 +116,9 @@ def _of_relation(engine: Engine, node: exp.Query, found: Relation) -> Candidates
         if name in cells:
             identity.append(None)
             shown = engine.context.shown(_item(node, position))
-            forms[position] = _conditional(algebra, len(owners), owner, found.ids, column, shown)
+            forms[position] = _conditional(
+                algebra, column, shown, segment=owner, ids=found.ids, count=len(owners)
+            )
         else:
             identity.append(column.take(pa.array(first)).to_pylist())
     return Candidates(algebra, identity, forms, exists)
@@ -138,18 +140,18 @@ def _split_by_text(engine: Engine, found: Relation, columns: list[str]) -> Index
 
 def _conditional(
     algebra: Algebra,
-    count: int,
-    segment: Index,
-    ids: Index,
     column: pa.ChunkedArray,
     shown: str,
+    *,
+    segment: Index,
+    ids: Index,
+    count: int,
 ) -> Form:
-    """E[column | the row is there and the column is not NULL]."""
+    """E[column | the row is there and the column is not NULL] of each of `count` segments."""
     known = np.flatnonzero(np.asarray(column.is_valid().to_numpy(), bool))
     values = numbers(column, shown)[known]
-    return Form(
-        algebra, count, segment[known], ids[known], values, given=(segment[known], ids[known])
-    )
+    segment, ids = segment[known], ids[known]
+    return Form(algebra, count, segment, ids, values, given=(segment, ids))
 
 
 def _of_groups(engine: Engine, found: Grouped, scope: Scope) -> Candidates:
@@ -188,7 +190,7 @@ def _by_results(found: Grouped, item: exp.Expr, calls: list[str]) -> Form | None
         return None
     group, ids = integers(results.relation.table, "__group"), results.relation.ids
     algebra, shown = found.engine.context.algebra, found.engine.context.shown(item)
-    return _conditional(algebra, found.members.count, group, ids, column, shown)
+    return _conditional(algebra, column, shown, segment=group, ids=ids, count=found.members.count)
 
 
 def _of_single_row(engine: Engine, node: exp.Select, scope: Scope) -> Candidates:
