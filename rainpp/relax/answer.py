@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
 from rainpp.relax.candidates import find_candidate
-from rainpp.relax.lookup import find_row
+from rainpp.relax.lookup import find_column, find_row
 from rainpp.relax.plan import Plan, Slot
 from rainpp.relax.query import Cell, Scalar
 from rainpp.relax.relaxed import Place, Sums, Values, as_mapping
@@ -193,11 +193,10 @@ class Answer:
         return tuple(key[name] for name in names)
 
     def _cell(self, column: str) -> Cell:
-        found = [c for c in self._plan.query.cells if self.frame.columns[c.position] == column]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ComplaintError(f"{len(found)} columns are called {column!r}; name them with AS.")
+        cells = {cell.position: cell for cell in self._plan.query.cells}
+        found = find_column(self.frame, column, cells)
+        if found is not None:
+            return cells[found]
         listed = ", ".join(self.columns)
         if column in self.frame.columns:
             raise ComplaintError(f"{column!r} is a group key; the aggregate columns are: {listed}.")

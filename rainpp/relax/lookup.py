@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -28,6 +28,19 @@ def find_row(frame: pd.DataFrame, row: int | None, where: Mapping[str, object] |
             raise ComplaintError(f"row {row} is out of range; the answer has {len(frame)} rows.")
         return row
     return _matching(frame, where or {})
+
+
+def find_column(frame: pd.DataFrame, column: str, places: Iterable[int]) -> int | None:
+    """Which of the columns at `places` is called `column`; None if none is.
+
+    Raises
+    ------
+    ComplaintError : several are.
+    """
+    found = [place for place in places if frame.columns[place] == column]
+    if len(found) > 1:
+        raise ComplaintError(f"{len(found)} columns are called {column!r}; name them with AS.")
+    return found[0] if found else None
 
 
 def _matching(frame: pd.DataFrame, where: Mapping[str, object]) -> int:

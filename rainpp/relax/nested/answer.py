@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rainpp.errors import ComplaintError, QueryError, UnsupportedQueryError
-from rainpp.relax.lookup import find_row
+from rainpp.relax.lookup import find_column, find_row
 from rainpp.relax.nested.cells import Cells
 from rainpp.relax.nested.ladder import Ladder
 from rainpp.relax.nested.statement import Statement
@@ -296,11 +296,9 @@ class NestedAnswer:
         return self._hard_columns[position]
 
     def _position(self, column: str) -> int:
-        found = [place for place in self._forms if self.frame.columns[place] == column]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ComplaintError(f"{len(found)} columns are called {column!r}; name them with AS.")
+        found = find_column(self.frame, column, self._forms)
+        if found is not None:
+            return found
         listed = ", ".join(self.columns) or "none"
         if column in self.frame.columns:
             raise ComplaintError(
