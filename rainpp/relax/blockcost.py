@@ -9,7 +9,7 @@ import duckdb
 from sqlglot import exp
 
 from rainpp.relax.capture import SideSpec, capture_sql
-from rainpp.relax.cost import Cost, estimate
+from rainpp.relax.cost import Cost, estimate, table_rows
 from rainpp.relax.measures import Relaxation
 from rainpp.relax.plan import MAX_JOINED, Plan
 from rainpp.relax.query import Query
@@ -43,7 +43,7 @@ def _cost(query: Query, con: duckdb.DuckDBPyConnection, relaxed: Relaxation, fou
     kept = sum(size * wide for size, wide in zip(sizes, columns, strict=True))
     pairs = _pairs(query, con, relaxed, found, sizes)
     return Cost(
-        read=2 * sum(side.read for side in sides),
+        read=2 * sum(table_rows(con, source.qualified) for source in query.sources),
         kept=sum(sizes),
         groups=_groups(con, query, relaxed, found),
         pairs=sum(side.pairs for side in sides) + pairs,
@@ -83,9 +83,8 @@ def _groups(
     total = math.prod(len(axis.values) for axis in relaxed.axes.values())
     for side in found.sides:
         if side.groups:
-            names = ", ".join(f"group_{i}" for i in range(len(side.groups)))
-            sql = f"SELECT DISTINCT {names} FROM ({capture_sql(query, side)})"
-            total *= max(1, estimate(con, sql).rows)
+            names = [f"group_{i}" for i in range(len(side.groups))]
+            total *= max(1, _distinct_rows(con, capture_sql(query, side), names))
     return total
 
 
@@ -131,5 +130,9 @@ def _distinct(con: duckdb.DuckDBPyConnection, query: Query, found: Layout, place
     classes = 1 if opened is None else len(query.classes[opened.slot])
     if not names:
         return classes
-    sql = f"SELECT DISTINCT {', '.join(names)} FROM ({capture_sql(query, side)})"
-    return classes * estimate(con, sql).rows
+    return classes * _distinct_rows(con, capture_sql(query, side), names)
+
+
+def _distinct_rows(con: duckdb.DuckDBPyConnection, sql: str, names: list[str]) -> int:
+    """How many combinations of values columns have; for DISTINCT DuckDB guesses all rows."""
+    return estimate(con, f"SELECT count(*) FROM ({sql}) GROUP BY {', '.join(names)}").rows

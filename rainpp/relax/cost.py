@@ -17,16 +17,17 @@ import duckdb
 from rainpp.relax.catalog import rows
 
 # Nanoseconds per unit of a count, and for an answer that counts nothing, as printed by
-# `python -m experiments.relaxation_cost --fit` (2 cores, DuckDB with 2 threads). Rows read and
-# kept have no price of their own: there are as many multiply-adds, which stand for them.
-ANSWER = 1.2e7
+# `python -m experiments.relaxation_cost --fit` on 2 cores that other work shared; none below 1.
+# Rows kept have no price of their own: there are as many multiply-adds, which stand for them.
+ANSWER = 1.1e7
 NANOSECONDS = {
-    "operators": 4.9e6,
-    "events": 89.0,
-    "groups": 2.7e3,
-    "pairs": 4.7,
-    "multiply_adds": 13.0,
-    "in_worlds": 53.0,
+    "read": 53.0,
+    "operators": 2.3e6,
+    "events": 59.0,
+    "groups": 1.4e3,
+    "pairs": 4.4,
+    "multiply_adds": 12.0,
+    "in_worlds": 26.0,
 }
 _WORDS = {
     "operators": "operators",
@@ -50,7 +51,7 @@ class Cost:
     Attributes
     ----------
     operators : relational operators that hand on rows with events; 0 for sums over one block.
-    read : rows DuckDB reads from tables, for the relaxed and for the plain answer.
+    read : rows of the tables, which DuckDB reads for the relaxed and for the plain answer.
     kept : rows fetched for the sums of one block.
     events : rows that operators hand on, one for every class of a prediction they read.
     groups : rows the answer may have.
@@ -99,13 +100,11 @@ class Estimate:
     Attributes
     ----------
     rows : rows of its result.
-    read : rows that scans hand on.
     passed : rows that all its operators hand on, projections aside.
     pairs : pairs of rows that joins without an equality try.
     """
 
     rows: int
-    read: int
     passed: int
     pairs: int
 
@@ -121,10 +120,14 @@ def estimate(con: duckdb.DuckDBPyConnection, sql: str) -> Estimate:
     found = _flat(tree)
     return Estimate(
         _rows(tree),
-        sum(_rows(node) for node in found if "SCAN" in node["name"]),
         sum(_rows(node) for node in found if node["name"] != "PROJECTION"),
         sum(math.prod(map(_rows, node["children"])) for node in found if _is_pairwise(node)),
     )
+
+
+def table_rows(con: duckdb.DuckDBPyConnection, qualified: str) -> int:
+    """How many rows a table has; DuckDB looks it up."""
+    return int(str(rows(con, f"SELECT count(*) FROM {qualified}")[0][0]))
 
 
 def _flat(node: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,8 +7,7 @@ import math
 import duckdb
 from sqlglot import exp
 
-from rainpp.relax.catalog import rows
-from rainpp.relax.cost import Cost, estimate
+from rainpp.relax.cost import Cost, estimate, table_rows
 from rainpp.relax.dialect import parse_query, render
 from rainpp.relax.masks import sql_type
 from rainpp.relax.nested.rewriting import is_grouped
@@ -39,7 +38,7 @@ def statement_cost(
     events = _events(statement, con) + plain.passed
     return Cost(
         operators=sum(1 for _ in statement.tree.find_all(*_OPERATORS)),
-        read=plain.read,
+        read=2 * _read(statement, con),
         events=events,
         groups=plain.rows,
         pairs=plain.pairs,
@@ -77,13 +76,17 @@ def _is_predicted(condition: exp.Expr) -> bool:
     return any("__prediction_" in column.name for column in condition.find_all(exp.Column))
 
 
+def _read(statement: Statement, con: duckdb.DuckDBPyConnection) -> int:
+    """Rows of all tables the query mentions."""
+    return sum(table_rows(con, base.entry.qualified) for base in statement.bases.values())
+
+
 def _events(statement: Statement, con: duckdb.DuckDBPyConnection) -> int:
     """Rows of every mention of a predicted table, one per combination of its classes."""
     total = 0
     for table in statement.tree.find_all(exp.Table):
         base = statement.bases.get(table.name)
         if base is not None and base.slots:
-            (count,) = rows(con, f"SELECT count(*) FROM {base.entry.qualified}")[0]
             classes = math.prod(len(statement.classes[slot]) for slot in base.slots)
-            total += int(str(count)) * classes
+            total += table_rows(con, base.entry.qualified) * classes
     return total
