@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import duckdb
 import numpy as np
@@ -189,7 +190,7 @@ class JoinSums:
 
     def existence(self, group: int, code: tuple[int, int]) -> float:
         """1 - Π(1 - a_i[c] b_j[d]) over meeting segments and related classes."""
-        a, b = self._presence()
+        a, b = self._presence
         pairs = slice(int(self.frame.starts[group]), int(self.frame.starts[group + 1]))
         i, j = self.frame.left_of[pairs], self.frame.right_of[pairs]
         allowed = self.matrix > 0.0
@@ -200,6 +201,7 @@ class JoinSums:
             absent += float(log_absence(a[i, c] * b[j, d]).sum())
         return float(-np.expm1(absent))
 
+    @cached_property
     def _presence(self) -> tuple[Array, Array]:
         """Per segment and class, the probability that some row of the segment has that class."""
         out: list[Array] = []

@@ -195,22 +195,30 @@ class LinearReader:
             column = members.table.column(call.argument)
             if not is_numeric(column.type):
                 return None
-            values = numbers(column)[chosen]
+            values = numbers(column, self._shown(number))[chosen]
         if call.distinct and call.argument is not None:
-            return self._distinct(call.argument, chosen, counted=call.kind == "count")
+            return self._distinct(number, chosen)
         return Entries(members.segment[chosen], members.ids[chosen], values)
 
-    def _distinct(self, argument: str, chosen: Index, *, counted: bool) -> Entries:
+    def _shown(self, number: int) -> str:
+        return self._context.shown(self._found.calls[number])
+
+    def _distinct(self, number: int, chosen: Index) -> Entries:
         """One entry per group and distinct value, there if any row has it."""
         members, engine = self._found.members, self._found.engine
+        call = self._found.aggregations[number]
         assert members.table is not None
-        column = members.table.column(argument).take(pa.array(chosen))
+        assert call.argument is not None
+        column = members.table.column(call.argument).take(pa.array(chosen))
         segment, ids = members.segment[chosen], members.ids[chosen]
         table = pa.table({"g": pa.array(segment), "v": column})
         whole = engine.context.relation(table, np.full(len(ids), ALWAYS), np.arange(len(ids)))
         code, first, count = engine.distinct_rows(whole, ["g", "v"])
         merged = self._algebra.some(ids, code, count)
-        values = np.ones(count) if counted else numbers(column.take(pa.array(first)))
+        if call.kind == "count":
+            values = np.ones(count)
+        else:
+            values = numbers(column.take(pa.array(first)), self._shown(number))
         return Entries(segment[first], merged, values)
 
 
