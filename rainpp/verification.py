@@ -152,7 +152,7 @@ def apply_interventions(
             labels[item.row] = item.detail
     if not keep.any():
         raise DataError("the interventions delete every training row.")
-    relabelled = TrainingSet(training.inputs, labels, training.ids)
+    relabelled = TrainingSet(training.inputs, labels, training.ids, training.weights)
     return relabelled.take(np.flatnonzero(keep))
 
 

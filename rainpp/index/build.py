@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from rainpp.index import store
 from rainpp.index.artifact import Index, save
 from rainpp.intervention import Delete, Relabel
 from rainpp.intervention.table import kind_names
-from rainpp.lanczos.curvature import Curvature
-from rainpp.lanczos.eigenpairs import Eigenpairs, check_k, find_eigenpairs
+from rainpp.lanczos.curvature import KINDS, Curvature
+from rainpp.lanczos.eigenpairs import check_k
 from rainpp.lanczos.optimum import Optimality, measure_optimality
 from rainpp.lanczos.projection import (
     TrainingProjections,
     example_losses,
     project_training,
 )
+from rainpp.lanczos.subsample import Found, Request, check_rows, sampled_eigenpairs
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
 from rainpp.types import Progress, PyTree, silent
@@ -43,6 +44,9 @@ def precompute(
     k: int | str = "auto",
     interventions: Sequence[Delete | Relabel] | None = None,
     ids: Sequence[Any] | np.ndarray | None = None,
+    weights: Any = None,
+    curvature: str = "hessian",
+    curvature_rows: int | str = "auto",
     path: str | Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -56,6 +60,10 @@ def precompute(
     k : number of eigenpairs, or "auto" to stop where the spectrum flattens.
     interventions : which changes to score; deletions, and relabels where labels are classes.
     ids : how the user knows the rows; their positions by default.
+    weights : (n,) factors of the rows' losses in the training objective; 1 by default.
+    curvature : "hessian", or "gauss_newton": cheaper, and without negative eigenvalues.
+    curvature_rows : how many rows the curvature is averaged over: "all", a number, or "auto": as
+        few as make two disjoint samples agree on how random complaints rank the rows.
     path : directory to write; None keeps the index in memory.
     seed : of the Lanczos start vector; the same seed gives the same index.
     progress : called as (stage, done, total, note).
@@ -72,8 +80,9 @@ def precompute(
 
     Notes
     -----
-    Cost: about k + 12 Hessian-vector products over the rows and one pass with k tangents. Peak
-    memory: the data, k + 16 vectors of d numbers, and the projections.
+    Cost: about k + 12 curvature products over the curvature's rows, as many over samples that are
+    compared, and one pass with k tangents over all rows. Peak memory: the data, 3k vectors of d
+    numbers, a batch, and the projections.
     """
     if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
@@ -82,20 +91,33 @@ def precompute(
     if path is not None:
         store.check_target(store.as_path(path))
     check_k(k, model.num_params)
-    training = TrainingSet.checked(model, inputs, labels, ids=ids)
+    if curvature not in KINDS:
+        raise SettingsError(f"`curvature` is {curvature!r}; it must be one of {list(KINDS)}.")
+    training = TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights)
+    check_rows(curvature_rows, training.num_rows)
     kinds = kind_names(_defaults(model) if interventions is None else interventions)
     if "relabel" in kinds and model.task == "regression":
         raise SettingsError("rainpp.Relabel() needs classes; with squared_error use Delete() only.")
     num_classes = model.criterion.num_classes(model.output_width(inputs))
     losses = example_losses(model, training)
-    curvature = Curvature.of(model, training)
-    optimality = measure_optimality(curvature, training, seed=seed)
-    pairs = find_eigenpairs(curvature, k, num_classes=num_classes, seed=seed, progress=progress)
-    projections = project_training(
-        model, training, pairs.vectors, relabel="relabel" in kinds, progress=progress
+    optimality = measure_optimality(Curvature.of(model, training), training, seed=seed)
+    found = sampled_eigenpairs(
+        Request(
+            model,
+            training,
+            k,
+            num_classes,
+            seed=seed,
+            rows=curvature_rows,
+            kind=curvature,
+            progress=progress,
+        )
     )
-    parts = _Parts(model, training, pairs, projections, losses, optimality, kinds, num_classes)
-    index = Index(_manifest(parts), _arrays(parts), training=training)
+    projections = project_training(
+        model, training, found.pairs.vectors, relabel="relabel" in kinds, progress=progress
+    )
+    parts = _Parts(model, training, found, projections, losses, optimality, kinds, num_classes)
+    index = Index(_manifest(parts, curvature), _arrays(parts), training=training)
     return index if path is None else save(index, path)
 
 
@@ -103,7 +125,7 @@ def precompute(
 class _Parts:
     model: Model
     training: TrainingSet
-    pairs: Eigenpairs
+    found: Found
     projections: TrainingProjections
     losses: np.ndarray
     optimality: Optimality
@@ -117,7 +139,7 @@ def _defaults(model: Model) -> list[Delete | Relabel]:
 
 def _arrays(parts: _Parts) -> dict[str, np.ndarray]:
     """Arrays by name; `projections` (N, k) and `plausibility` (N,) in InterventionTable order."""
-    pairs, found = parts.pairs, parts.projections
+    pairs, found = parts.found.pairs, parts.projections
     blocks: list[np.ndarray] = []
     plausibility: list[np.ndarray] = []
     if "delete" in parts.kinds:
@@ -128,7 +150,7 @@ def _arrays(parts: _Parts) -> dict[str, np.ndarray]:
         plausibility.append(found.posteriors.reshape(-1))
     return {
         "eigenvalues": pairs.values,
-        "eigenvectors": np.asarray(pairs.vectors),
+        "eigenvectors": pairs.vectors,
         "residuals": pairs.residuals,
         "spectrum": pairs.spectrum,
         "projections": np.concatenate(blocks),
@@ -139,9 +161,10 @@ def _arrays(parts: _Parts) -> dict[str, np.ndarray]:
     }
 
 
-def _manifest(parts: _Parts) -> dict[str, Any]:
+def _manifest(parts: _Parts, curvature: str) -> dict[str, Any]:
     from rainpp import __version__
 
+    pairs = parts.found.pairs
     return {
         "rainpp": __version__,
         "conventions": _CONVENTIONS,
@@ -153,11 +176,16 @@ def _manifest(parts: _Parts) -> dict[str, Any]:
         "num_params": parts.model.num_params,
         "num_classes": parts.num_classes,
         "interventions": list(parts.kinds),
-        "k": parts.pairs.k,
-        "k_rule": parts.pairs.rule,
+        "k": pairs.k,
+        "k_rule": pairs.rule,
+        "curvature": {
+            "kind": curvature,
+            "rows": parts.found.rows,
+            "agreement": [asdict(trial) for trial in parts.found.trials],
+        },
         "checks": {
-            "num_products": parts.pairs.num_products,
-            "largest_relative_residual": float(np.max(parts.pairs.residuals / parts.pairs.values)),
+            "num_products": pairs.num_products,
+            "largest_relative_residual": float(np.max(pairs.residuals / pairs.values)),
             "gradient_norm": parts.optimality.gradient_norm,
             "relative_gradient_norm": parts.optimality.relative,
             "at_optimum": parts.optimality.at_optimum,

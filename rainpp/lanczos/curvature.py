@@ -1,7 +1,7 @@
 """The training objective over batches: its value, gradient, and curvature along a vector.
 
-J(θ) = (1/n) Σᵢ ℓ(θ, zᵢ) + ½·l2·‖θ‖². The mean is over all n rows, so a sum over batches is divided
-once at the end; padding rows carry weight 0 and cannot change it.
+J(θ) = (1/n) Σᵢ wᵢ ℓ(θ, zᵢ) + ½·l2·‖θ‖², all wᵢ = 1 unless rows were trained with weights. The sum
+over all rows is divided by n once, at the end; padding rows carry weight 0 and cannot change it.
 """
 
 from __future__ import annotations
@@ -15,85 +15,88 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rainpp.lanczos.batches import RESIDENT_BYTES, Batches, StreamedBatches, make_batches
+from rainpp.lanczos.sample import Sample
 from rainpp.model import Model, Network
 from rainpp.training_set import TrainingSet
-from rainpp.types import PyTree
 
 Matvec = Callable[[jax.Array], jax.Array]
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Batches:
-    """Training rows cut into equal batches; the last one is padded with rows of weight 0."""
-
-    inputs: PyTree  # leaves (num_batches, batch, ...)
-    labels: jax.Array  # (num_batches, batch)
-    weights: jax.Array  # (num_batches, batch), 1 for a row and 0 for padding
-
-
-def make_batches(training: TrainingSet, batch_size: int) -> Batches:
-    """The rows of `training` on the device, in order, `batch_size` at a time."""
-    size = min(batch_size, training.num_rows)
-    padding = -training.num_rows % size
-    # Padding repeats a real row: its loss is finite for every model, where zeros may not be.
-    rows = jax.tree.map(lambda leaf: _fold(np.asarray(leaf), padding, size), training.inputs)
-    weights = np.concatenate([np.ones(training.num_rows), np.zeros(padding)])
-    return Batches(
-        inputs=rows,
-        labels=_fold(training.labels, padding, size),
-        weights=jnp.asarray(weights.reshape(-1, size), jnp.float32),
-    )
-
-
-def _fold(rows: np.ndarray, padding: int, size: int) -> jax.Array:
-    if padding:
-        rows = np.concatenate([rows, np.repeat(rows[:1], padding, axis=0)])
-    return jnp.asarray(rows.reshape(-1, size, *rows.shape[1:]))
+KINDS = ("hessian", "gauss_newton")
 
 
 @dataclass(frozen=True, eq=False)
 class Curvature:
-    """The Hessian of J at θ*, as products with vectors; the matrix is never formed.
+    """The curvature of J at θ*, as products with vectors; the matrix is never formed.
 
-    Cost of one product: two forward and two backward passes over the rows. Memory: one batch.
+    Cost of one product: two forward and two backward passes over the rows (Gauss-Newton: one
+    forward with a tangent and one backward pass). Memory: one batch.
+
+    Attributes
+    ----------
+    num_rows : n, whatever sample of the rows the batches hold.
+    kind : "hessian" of J, or its "gauss_newton" part Jᵀ ∇²ℓ J, which has no negative eigenvalue
+        for a convex loss and equals the Hessian for a linear model.
     """
 
     model: Model
-    batches: Batches
+    batches: Batches | StreamedBatches
     num_rows: int
+    kind: str = "hessian"
 
     @staticmethod
-    def of(model: Model, training: TrainingSet, *, batch_size: int = 1024) -> Curvature:
-        """Curvature of the mean loss over every row of `training`, plus l2."""
-        return Curvature(model, make_batches(training, batch_size), training.num_rows)
+    def of(
+        model: Model,
+        training: TrainingSet,
+        *,
+        batch_size: int = 1024,
+        sample: Sample | None = None,
+        kind: str = "hessian",
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> Curvature:
+        """Curvature of the mean loss, plus l2, from every row of `training` or from a sample."""
+        batches = make_batches(training, batch_size, sample=sample, resident_bytes=resident_bytes)
+        return Curvature(model, batches, training.num_rows, kind)
 
     @property
     def dimension(self) -> int:
         """d."""
         return self.model.num_params
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of θ*."""
+        return np.dtype(self.model.theta.dtype)
+
     def value(self) -> float:
         """J(θ*)."""
-        model = self.model
-        return float(model.network.jit(_value)(model.theta, self.batches, self._scale))
+        total = float(self._sum(_value))
+        squares = float(jnp.sum(self.model.theta**2))
+        return total / self.num_rows + 0.5 * self.model.l2 * squares
 
     def gradient(self) -> jax.Array:
         """∇J(θ*) (d,): zero at an optimum."""
-        model = self.model
-        return model.network.jit(_gradient)(model.theta, self.batches, self._scale)
+        return self._sum(_gradient) / self.num_rows + self.model.l2 * self.model.theta
 
     def hvp(self, vector: jax.Array) -> jax.Array:
-        """H v (d,) for the Hessian of J at θ*."""
-        model = self.model
-        return model.network.jit(_hvp)(model.theta, self.batches, self._scale, vector)
+        """H v (d,)."""
+        along = _hvp if self.kind == "hessian" else _gauss_newton
+        return _averaged(self._sum(along, vector), vector, (self.num_rows, self.model.l2))
 
-    @property
-    def _scale(self) -> tuple[int, float]:
-        return self.num_rows, self.model.l2
+    def _sum(self, function: Callable[..., jax.Array], *along: jax.Array) -> jax.Array:
+        """Σ over the chunks of `function`, a weighted sum over the rows of one."""
+        kernel = self.model.network.jit(function)
+        parts = (kernel(self.model.theta, chunk, *along) for chunk in self.batches.chunks())
+        total = next(parts)
+        for part in parts:
+            total = total + part
+        return total
 
 
-Scale = tuple[Any, Any]  # n and l2
+@jax.jit
+def _averaged(total: jax.Array, vector: jax.Array, scale: tuple[Any, Any]) -> jax.Array:
+    num_rows, l2 = scale
+    return total / num_rows + l2 * vector
 
 
 def _batch_loss(network: Network, theta: jax.Array, batch: Batches) -> jax.Array:
@@ -108,25 +111,35 @@ def _sum_over(batches: Batches, of: Callable[[Batches], jax.Array], like: jax.Ar
     return jax.lax.scan(add, jnp.zeros_like(like), batches)[0]
 
 
-def _value(network: Network, theta: jax.Array, batches: Batches, scale: Scale) -> jax.Array:
-    num_rows, l2 = scale
-    total = _sum_over(batches, partial(_batch_loss, network, theta), theta[0])
-    return total / num_rows + 0.5 * l2 * jnp.sum(theta**2)
+def _value(network: Network, theta: jax.Array, batches: Batches) -> jax.Array:
+    return _sum_over(batches, partial(_batch_loss, network, theta), theta[0])
 
 
-def _gradient(network: Network, theta: jax.Array, batches: Batches, scale: Scale) -> jax.Array:
-    num_rows, l2 = scale
+def _gradient(network: Network, theta: jax.Array, batches: Batches) -> jax.Array:
     slope = jax.grad(_batch_loss, argnums=1)
-    return _sum_over(batches, partial(slope, network, theta), theta) / num_rows + l2 * theta
+    return _sum_over(batches, partial(slope, network, theta), theta)
 
 
-def _hvp(
-    network: Network, theta: jax.Array, batches: Batches, scale: Scale, vector: jax.Array
-) -> jax.Array:
-    num_rows, l2 = scale
-
+def _hvp(network: Network, theta: jax.Array, batches: Batches, vector: jax.Array) -> jax.Array:
     def product(batch: Batches) -> jax.Array:
         slope = jax.grad(lambda t: _batch_loss(network, t, batch))
         return jax.jvp(slope, (theta,), (vector,))[1]
 
-    return _sum_over(batches, product, theta) / num_rows + l2 * vector
+    return _sum_over(batches, product, theta)
+
+
+def _gauss_newton(
+    network: Network, theta: jax.Array, batches: Batches, vector: jax.Array
+) -> jax.Array:
+    slope = jax.vmap(jax.grad(network.loss.of_row))
+
+    def product(batch: Batches) -> jax.Array:
+        def outputs_at(t: jax.Array) -> jax.Array:
+            return network.outputs(t, batch.inputs)
+
+        outputs, pull = jax.vjp(outputs_at, theta)
+        along = jax.jvp(outputs_at, (theta,), (vector,))[1]
+        bent = jax.jvp(lambda o: slope(o, batch.labels), (outputs,), (along,))[1]
+        return pull(bent * batch.weights.astype(bent.dtype)[:, None])[0]
+
+    return _sum_over(batches, product, theta)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from rainpp.errors import NotConverged, SettingsError
-from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.choose_k import choose_k
 from rainpp.lanczos.krylov import Krylov
 from rainpp.types import silent
 
-# A Ritz pair counts as converged when ‖H y − θ y‖ <= _TOLERANCE·θ. Scores computed with pairs at
+# A Ritz pair counts as converged when ‖H y − θ y‖ <= TOLERANCE·θ. Scores computed with pairs at
 # 1e-3 and at 1e-6 correlate above 0.99999 (MNIST logistic regression), so tighter buys nothing.
-_TOLERANCE = 1e-3
-# A ratio λᵢ₊₁/λᵢ this close to one ends the fast decay (Flokas et al. 2022, §4.3: "close to one").
-_PLATEAU = 0.9
-# It did not end there if a drop this steep follows soon. ADULT has the ratios .94 .90 .84 .63 .61
-# .68 .85 .86 .95 from the third on: the paper's rule alone stops at 3 (AUC_R 0.77 for Q4), the
-# plateau after the last steep drop at 11 (0.88). MNIST has no such drop after its first plateau.
-_STEEP = 0.7
-_LOOKAHEAD = 6
+TOLERANCE = 1e-3
+# Ritz values are far nearer than their vectors (the error is the square of the residual over the
+# gap): the rule for k may look at those that have a residual of this share of theirs.
+_TOLERANCE_OF_VALUES = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Eigenpairs:
     """
 
     values: np.ndarray
-    vectors: jax.Array
+    vectors: np.ndarray
     residuals: np.ndarray
     spectrum: np.ndarray
     num_products: int
@@ -52,66 +48,90 @@ class Eigenpairs:
         return int(self.values.shape[0])
 
 
+class Operator(Protocol):
+    """A symmetric matrix known by its products."""
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of its vectors."""
+        ...
+
+    def hvp(self, vector: jax.Array) -> jax.Array:
+        """H v (d,)."""
+        ...
+
+
+class Keeper(Protocol):
+    """Remembers how far a Lanczos run has come."""
+
+    def restore(self, krylov: Krylov) -> None:
+        """Bring a new run to where the remembered one was, if there is one."""
+        ...
+
+    def save(self, krylov: Krylov) -> None:
+        """Called after every product; may do nothing."""
+        ...
+
+
+class Forgetful:
+    """Remembers nothing of the run of this name."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def restore(self, krylov: Krylov) -> None:
+        """Nothing."""
+
+    def save(self, krylov: Krylov) -> None:
+        """Nothing."""
+
+
+_FORGETFUL = Forgetful()
+
+
 def find_eigenpairs(
-    curvature: Curvature,
+    operator: Operator,
     k: int | str,
     *,
     num_classes: int,
     seed: int = 0,
     progress: Any = silent,
+    keeper: Keeper = _FORGETFUL,
+    tolerance: float = TOLERANCE,
 ) -> Eigenpairs:
     """The k largest eigenpairs, or as many as the spectrum suggests when k is "auto".
 
     Plain Lanczos stops as soon as the pairs it needs have converged: about k + 12 products
     when eigenvalues decay, 6 more to look past a plateau.
 
+    Parameters
+    ----------
+    keeper : told after every product; brings a run back that was cut short.
+    tolerance : the residual, as a share of its eigenvalue, of a pair that counts as converged.
+
     Raises
     ------
     SettingsError : k is not "auto" or a whole number from 1 to d.
     NotConverged : fewer than k positive eigenvalues exist, or they did not converge.
     """
-    dimension = curvature.dimension
+    dimension = operator.dimension
     check_k(k, dimension)
-    dtype = np.dtype(curvature.model.theta.dtype)
-    krylov = Krylov(curvature.hvp, dimension, jax.random.key(seed), dtype)
+    krylov = Krylov(operator.hvp, dimension, jax.random.key(seed), operator.dtype)
+    keeper.restore(krylov)
     limit = min(dimension, _most_products(k, num_classes))
-    while krylov.size < limit:
+    while krylov.size < limit and not _finished(krylov, k, num_classes, tolerance):
         krylov.step()
+        keeper.save(krylov)
         values, residuals, _ = krylov.ritz()
-        converged = _converged_prefix(values, residuals, krylov.dtype)
+        converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
         note = f"{converged} converged, largest {values[0]:.3g}"
         progress("eigenpairs", krylov.size, limit, note)
-        if _ready(krylov, values[:converged], k, num_classes):
-            break
-    return _collect(krylov, k, num_classes)
-
-
-def choose_k(values: np.ndarray, num_classes: int, *, complete: bool = False) -> int | None:
-    """Number of eigenvalues before the spectrum flattens, or None when it has not flattened yet.
-
-    The paper's rule (§4.3): start at the number of classes R and take the first inflection, here
-    the first i >= R where the ratio λᵢ₊₁/λᵢ is at least 0.9 and a local maximum. Beyond the paper:
-    none of the next 6 ratios may be below 0.7, or the decay had only paused.
-
-    Parameters
-    ----------
-    values : positive eigenvalues, descending.
-    complete : whether these are all there are; otherwise an inflection whose next 6 ratios are not
-        known yet does not count.
-
-    Examples
-    --------
-    >>> choose_k(np.array([8.0, 4.0, 2.0, 1.9, 1.0, 0.5, 0.49, 0.4]), 2, complete=True)
-    6
-    """
-    ratios = values[1:] / values[:-1]  # ratios[i - 1] is λᵢ₊₁/λᵢ
-    last = ratios.size if complete else ratios.size - _LOOKAHEAD + 1
-    for i in range(max(num_classes, 2), last):
-        before, here, after = ratios[i - 2], ratios[i - 1], ratios[i]
-        peak = here >= _PLATEAU and here >= before and here >= after
-        if peak and (ratios[i : i + _LOOKAHEAD] >= _STEEP).all():
-            return i
-    return None
+    return _collect(krylov, k, num_classes, tolerance)
 
 
 def check_k(k: Any, dimension: int) -> None:
@@ -133,28 +153,37 @@ def _most_products(k: int | str, num_classes: int) -> int:
     return 40 + 10 * num_classes if k == "auto" else 100 + 20 * int(k)
 
 
-def _ready(krylov: Krylov, converged: np.ndarray, k: int | str, num_classes: int) -> bool:
-    """Whether every pair that matters is among the converged ones."""
-    if k == "auto":
-        wanted = choose_k(converged, num_classes, complete=krylov.exhausted)
-    else:
-        wanted = int(k) if converged.size >= int(k) else None
-    return wanted is not None and not krylov.may_hide_above(float(converged[wanted - 1]))
+def _finished(krylov: Krylov, k: int | str, num_classes: int, tolerance: float) -> bool:
+    """Whether every pair that matters is there and has converged."""
+    if krylov.size == 0:
+        return False
+    values, residuals, _ = krylov.ritz()
+    converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
+    wanted = _chosen(krylov, num_classes) if k == "auto" else int(k)
+    if wanted is None or wanted > converged:
+        return False
+    return not krylov.may_hide_above(float(values[wanted - 1]))
 
 
-def _converged_prefix(values: np.ndarray, residuals: np.ndarray, dtype: np.dtype) -> int:
+def _chosen(krylov: Krylov, num_classes: int) -> int | None:
+    values, residuals, _ = krylov.ritz()
+    known = _converged_prefix(values, residuals, krylov.dtype, _TOLERANCE_OF_VALUES)
+    return choose_k(values[:known], num_classes, complete=krylov.exhausted)
+
+
+def _converged_prefix(
+    values: np.ndarray, residuals: np.ndarray, dtype: np.dtype, tolerance: float
+) -> int:
     # What rounding leaves of a zero eigenvalue is not curvature.
     rounding = 100 * np.finfo(dtype).eps * np.abs(values).max()
-    good = (values > rounding) & (residuals <= _TOLERANCE * np.abs(values))
+    good = (values > rounding) & (residuals <= tolerance * np.abs(values))
     return int(good.size if good.all() else np.argmin(good))
 
 
-def _collect(krylov: Krylov, k: int | str, num_classes: int) -> Eigenpairs:
+def _collect(krylov: Krylov, k: int | str, num_classes: int, tolerance: float) -> Eigenpairs:
     values, residuals, coordinates = krylov.ritz()
-    count = _converged_prefix(values, residuals, krylov.dtype)
-    found = (
-        None if k != "auto" else choose_k(values[:count], num_classes, complete=krylov.exhausted)
-    )
+    count = _converged_prefix(values, residuals, krylov.dtype, tolerance)
+    found = None if k != "auto" else _chosen(krylov, num_classes)
     keep, rule = _settle(k, found, num_classes, most=count)
     if krylov.exhausted and (keep > count or count == 0):
         raise NotConverged(
@@ -163,7 +192,7 @@ def _collect(krylov: Krylov, k: int | str, num_classes: int) -> Eigenpairs:
         )
     if keep > count or count == 0:
         raise NotConverged(
-            f"{count} eigenpairs converged to {_TOLERANCE:g} after {krylov.size} products; "
+            f"{count} eigenpairs converged to {tolerance:g} after {krylov.size} products; "
             f"{max(keep, 1)} are needed. Use a smaller k, or check that the model is trained."
         )
     return Eigenpairs(

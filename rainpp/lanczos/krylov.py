@@ -1,19 +1,23 @@
-"""Lanczos with full reorthogonalisation: an orthonormal Krylov basis and its tridiagonal matrix."""
+"""Lanczos with full reorthogonalisation: an orthonormal Krylov basis and its tridiagonal matrix.
+
+Why not a library's: the iteration has to stop between any two products and look at its Ritz pairs,
+go on from a file after a crash, find repeated eigenvalues by restarts, and take a product that runs
+on several devices. SciPy's eigsh hides the iteration (and needs 2k + 1 vectors and restarts);
+matfree's runs a fixed number of steps inside one trace; JAX's lobpcg needs a block and 5k products.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
+from rainpp.lanczos.basis import Basis, make_basis
 from rainpp.lanczos.curvature import Matvec
-
-# Rows added to the basis at a time: the buffer never holds more than this many unused vectors, and
-# each new size compiles once.
-_GROWTH = 16
 
 
 @dataclass
@@ -36,14 +40,14 @@ class Krylov:
     dimension: int
     key: jax.Array
     dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float32))
-    _basis: jax.Array = field(init=False, repr=False)
+    _basis: Basis = field(init=False, repr=False)
     _alpha: list[float] = field(init=False, repr=False, default_factory=list[float])
     _beta: list[float] = field(init=False, repr=False, default_factory=list[float])
     _next: jax.Array = field(init=False, repr=False)
     _starts: list[int] = field(init=False, repr=False, default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
-        self._basis = jnp.zeros((min(_GROWTH, self.dimension), self.dimension), self.dtype)
+        self._basis = make_basis(self.dimension, self.dtype)
         self._next = self._random_vector()
 
     @property
@@ -58,13 +62,11 @@ class Krylov:
 
     def step(self) -> None:
         """Add one vector to the basis."""
-        self._make_room()
-        self._basis = self._basis.at[self.size].set(self._next)
+        self._basis.append(self._next)
         image = self.matvec(self._next)
-        alpha = float(jnp.vdot(self._next, image))
-        rest = _orthogonalise(image, self._basis)
+        self._alpha.append(float(jnp.vdot(self._next, image)))
+        rest = self._basis.without(image)
         beta = float(jnp.linalg.norm(rest))
-        self._alpha.append(alpha)
         scale = max(map(abs, [*self._alpha, *self._beta, np.finfo(self.dtype).tiny]))
         if self.exhausted:
             self._beta.append(0.0)
@@ -96,31 +98,31 @@ class Krylov:
         coordinates = coordinates[:, order]
         return values[order], np.abs(self._beta[-1] * coordinates[-1]), coordinates
 
-    def vectors(self, coordinates: np.ndarray) -> jax.Array:
+    def vectors(self, coordinates: np.ndarray) -> np.ndarray:
         """Vectors (k, d) of unit norm with the given coordinates (m, k) in the basis."""
-        weights = jnp.asarray(coordinates.T, self.dtype)
-        return weights @ self._basis[: self.size]
+        found = np.empty((coordinates.shape[1], self.dimension), self.dtype)
+        self._basis.combined(coordinates, found)
+        return found
 
-    def _make_room(self) -> None:
-        capacity = self._basis.shape[0]
-        if self.size == capacity:
-            extra = min(_GROWTH, self.dimension - capacity)
-            zeros = jnp.zeros((extra, self.dimension), self.dtype)
-            self._basis = jnp.concatenate([self._basis, zeros])
+    def state(self) -> dict[str, Any]:
+        """What, with the rows of the basis and the next vector, is enough to go on."""
+        return {"alpha": [*self._alpha], "beta": [*self._beta], "starts": [*self._starts]}
+
+    def rows(self, start: int = 0) -> np.ndarray:
+        """Rows of the basis from `start` on, then the next vector: (m + 1 - start, d)."""
+        return np.concatenate([self._basis.rows(start), np.asarray(self._next)[None]])
+
+    def restore(self, state: dict[str, Any], rows: np.ndarray) -> None:
+        """Go on where `state` and `rows` (m + 1, d) were taken, to the last bit."""
+        self._alpha, self._beta = list(state["alpha"]), list(state["beta"])
+        self._starts = list(state["starts"])
+        self._basis = make_basis(self.dimension, self.dtype)
+        for row in rows[:-1]:
+            self._basis.append(jnp.asarray(row))
+        self._next = jnp.asarray(rows[-1])
 
     def _random_vector(self) -> jax.Array:
         key = jax.random.fold_in(self.key, self.size)
         vector = jax.random.normal(key, (self.dimension,), self.dtype)
-        rest = _orthogonalise(vector, self._basis)
+        rest = self._basis.without(vector)
         return rest / jnp.linalg.norm(rest)
-
-
-@jax.jit
-def _orthogonalise(vector: jax.Array, basis: jax.Array) -> jax.Array:
-    """`vector` without its components along the rows of `basis` (rows of zeros do nothing).
-
-    One Gram-Schmidt pass leaves rounding as large as what remains; a second removes it.
-    """
-    for _ in range(2):
-        vector = vector - (basis @ vector) @ basis
-    return vector

@@ -39,7 +39,7 @@ class TrainingProjections:
 def project_training(
     model: Model,
     training: TrainingSet,
-    vectors: jax.Array,
+    vectors: jax.Array | np.ndarray,
     *,
     relabel: bool = False,
     batch_size: int = 512,
@@ -48,9 +48,11 @@ def project_training(
     """Project the gradient of every training row, and of every relabelled row, on each vector.
 
     Cost: one pass over the rows with k tangents; all R labels of a row come from the same pass,
-    because ℓ depends on the label only through the outputs.
+    because ℓ depends on the label only through the outputs. Rows that were trained with a weight
+    have their gradients times it: that is what leaves the objective with them.
     """
     kernel = model.network.jit(_project_batch, relabel=relabel)
+    vectors = jnp.asarray(vectors)
     parts: list[tuple[Any, ...]] = []
     rows = {"inputs": training.inputs, "labels": training.labels}
     for batch, where in batched(rows, training.num_rows, batch_size):
@@ -58,8 +60,15 @@ def project_training(
         parts.append(tuple(np.asarray(part)[: where.stop - where.start] for part in result))
         progress("projections", where.stop, training.num_rows)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    if not training.unweighted:
+        _weigh(columns[: 2 if relabel else 1], training.weights)
     relabels, posteriors = columns[1:] if relabel else (None, None)
     return TrainingProjections(columns[0], relabels, posteriors)
+
+
+def _weigh(columns: list[np.ndarray], weights: np.ndarray) -> None:
+    for column in columns:
+        column *= weights.astype(column.dtype).reshape(-1, *[1] * (column.ndim - 1))
 
 
 def example_losses(model: Model, training: TrainingSet, *, batch_size: int = 4096) -> np.ndarray:
@@ -114,7 +123,7 @@ def _project_batch(
 def project_inference(
     model: Model,
     inputs: PyTree,
-    vectors: jax.Array,
+    vectors: jax.Array | np.ndarray,
     *,
     batch_size: int = 512,
     progress: Any = silent,
@@ -122,6 +131,7 @@ def project_inference(
     """Probabilities (V, R) of inference rows and their derivatives along each vector (V, R, k)."""
     num_rows = check_inputs(inputs)
     kernel = model.network.jit(_probability_tangents)
+    vectors = jnp.asarray(vectors)
     values: list[np.ndarray] = []
     tangents: list[np.ndarray] = []
     for rows, where in batched(inputs, num_rows, batch_size):

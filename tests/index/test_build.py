@@ -225,8 +225,8 @@ def test_an_index_refuses_other_rows_or_another_order(logistic, built):
     others = [
         training.take(np.arange(training.num_rows)[::-1]),
         training.take(np.arange(training.num_rows - 1)),
-        TrainingSet(training.inputs, other_label, training.ids),
-        TrainingSet(other_input, training.labels, training.ids),
+        TrainingSet(training.inputs, other_label, training.ids, training.weights),
+        TrainingSet(other_input, training.labels, training.ids, training.weights),
     ]
     for other in others:
         with pytest.raises(ArtifactError, match="other training data"):

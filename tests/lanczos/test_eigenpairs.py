@@ -5,8 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from rainpp.errors import NotConverged, SettingsError
+from rainpp.lanczos.choose_k import choose_k
 from rainpp.lanczos.curvature import Curvature
-from rainpp.lanczos.eigenpairs import choose_k, find_eigenpairs
+from rainpp.lanczos.eigenpairs import find_eigenpairs
 from rainpp.lanczos.krylov import Krylov
 from rainpp.training_set import TrainingSet
 from tests import oracles

@@ -1,0 +1,108 @@
+"""Whether two disjoint samples of the training set rank it alike.
+
+Two halves that agree say how well both together speak for all rows. If a score is truth plus
+independent noise of each half, with correlation r between the halves, the mean of the two
+correlates with the truth as √(2r/(1+r)) (Spearman 1910, Brown 1910). Measured on MNIST logistic
+regression (500 to 4 000 rows in both halves): predicted 0.989 to 0.999, found 0.990 to 0.999; on
+an MLP with 30 % of a class mislabelled: predicted 0.979 to 0.998, found 0.984 to 0.996.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rainpp.lanczos.eigenpairs import Eigenpairs
+from rainpp.lanczos.projection import project_inference, project_training
+from rainpp.model import Model
+from rainpp.training_set import TrainingSet
+from rainpp.types import FloatArray
+
+# Scores of the two halves together should correlate this well with those of all rows.
+WANTED_CORRELATION = 0.99
+# Shared part of the two leading subspaces, 1 for equal ones. Both together are nearer to all rows
+# than to each other: at 0.7 between halves the union had 0.9 with all rows. More cannot be asked
+# where k ends on a plateau of the spectrum: what is inside and outside is then a matter of chance.
+WANTED_OVERLAP = 0.7
+_COMPLAINTS = 32
+PROBE_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How alike the eigenpairs of two disjoint samples are.
+
+    Attributes
+    ----------
+    rows : of both samples together.
+    between : median correlation of the scores of random complaints between the two.
+    correlation : predicted for both together against all rows, √(2r/(1+r)) of `between`.
+    narrowest : the same for the complaint on which the two agree least.
+    overlap : mean squared cosine between the two leading subspaces.
+    """
+
+    rows: int
+    between: float
+    correlation: float
+    narrowest: float
+    overlap: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether the two may speak for all rows."""
+        return self.correlation >= WANTED_CORRELATION and self.overlap >= WANTED_OVERLAP
+
+
+def compare(
+    model: Model, probe: TrainingSet, pairs: tuple[Eigenpairs, Eigenpairs], *, rows: int, seed: int
+) -> Agreement:
+    """Agreement of two sets of eigenpairs, judged on the rows of `probe`.
+
+    A random complaint is about one class (or output) over a random part of the probe's rows, from
+    a fiftieth of them to all: narrow ones agree least.
+    """
+    k = min(pairs[0].k, pairs[1].k)
+    vectors = np.concatenate([pairs[0].vectors[:k], pairs[1].vectors[:k]])
+    gradients = project_training(model, probe, vectors).gradients.astype(np.float64)
+    tangents = project_inference(model, probe.inputs, vectors)[1].astype(np.float64)
+    complaints = _complaints(tangents.shape[:2], seed=seed)
+    queries = np.einsum("cvr,vrk->ck", complaints, tangents)
+    first, second = (
+        (gradients[:, part] / side.values[:k]) @ queries[:, part].T
+        for side, part in zip(pairs, (slice(0, k), slice(k, 2 * k)), strict=True)
+    )
+    found = [_correlation(a, b) for a, b in zip(first.T, second.T, strict=True)]
+    between = float(np.median(found))
+    cosines = np.linalg.svd(vectors[:k] @ vectors[k:].T, compute_uv=False)
+    return Agreement(
+        rows,
+        between,
+        of_both(between),
+        of_both(min(found)),
+        float(np.mean(np.minimum(cosines, 1.0) ** 2)),
+    )
+
+
+def of_both(between: float) -> float:
+    """Correlation with the truth of the mean of two measurements that correlate as `between`."""
+    return float(np.sqrt(2 * between / (1 + between))) if between > 0 else 0.0
+
+
+def _complaints(shape: tuple[int, int], *, seed: int) -> FloatArray:
+    """(complaints, V, R) weights: one column of a random part of the rows each."""
+    generator = np.random.default_rng((seed, 0xC0))
+    num_rows, num_outputs = shape
+    weights = np.zeros((_COMPLAINTS, num_rows, num_outputs))
+    shares = np.geomspace(0.02, 1.0, _COMPLAINTS)
+    for complaint, share in zip(weights, shares, strict=True):
+        chosen = generator.choice(num_rows, max(1, round(share * num_rows)), replace=False)
+        complaint[chosen, generator.integers(num_outputs)] = 1.0
+    return weights
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    spread = np.std(first) * np.std(second)
+    if not spread > 0:
+        return 1.0 if np.allclose(first, second) else 0.0
+    return float(np.mean((first - first.mean()) * (second - second.mean())) / spread)

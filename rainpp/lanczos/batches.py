@@ -1,0 +1,97 @@
+"""Training rows cut into equal batches: all on the device at once, or a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rainpp.lanczos.sample import Sample
+from rainpp.training_set import TrainingSet
+from rainpp.types import PyTree
+
+# Bytes of rows held on the device; more are sent again for every product, a chunk at a time.
+RESIDENT_BYTES = 1 << 30
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Batches:
+    """Rows in equal batches; the last one is padded with rows of weight 0."""
+
+    inputs: PyTree  # leaves (num_batches, batch, ...)
+    labels: jax.Array  # (num_batches, batch[, width])
+    weights: jax.Array  # (num_batches, batch): what a row counts for, 0 for padding
+
+    def chunks(self) -> Iterator[Batches]:
+        """Everything at once."""
+        yield self
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedBatches:
+    """The same, read from the host in chunks of whole batches whenever they are needed."""
+
+    training: TrainingSet
+    weights: np.ndarray  # (n,)
+    batch_size: int
+    rows_per_chunk: int
+
+    def chunks(self) -> Iterator[Batches]:
+        """All rows, in order; every chunk but a short last one has the same shape."""
+        for start in range(0, self.training.num_rows, self.rows_per_chunk):
+            where = slice(start, start + self.rows_per_chunk)
+            inputs = jax.tree.map(
+                lambda leaf, part=where: np.asarray(leaf[part]), self.training.inputs
+            )
+            yield _folded(
+                (inputs, self.training.labels[where]), self.weights[where], self.batch_size
+            )
+
+
+def make_batches(
+    training: TrainingSet,
+    batch_size: int,
+    *,
+    sample: Sample | None = None,
+    resident_bytes: int = RESIDENT_BYTES,
+) -> Batches | StreamedBatches:
+    """The rows of `training`, or those of a sample, in order, `batch_size` at a time.
+
+    Parameters
+    ----------
+    sample : rows to take, with what each stands for; all rows, each for itself, by default.
+    resident_bytes : rows of more bytes than this stay on the host and are streamed.
+    """
+    rows = training if sample is None else training.take(sample.rows)
+    weights = rows.weights if sample is None else rows.weights * sample.weights
+    size = min(batch_size, rows.num_rows)
+    per_row = row_bytes(rows)
+    if per_row * rows.num_rows <= resident_bytes:
+        return _folded((rows.inputs, rows.labels), weights, size)
+    chunk = max(resident_bytes // 4 // (per_row * size), 1) * size
+    return StreamedBatches(rows, weights, size, chunk)
+
+
+def row_bytes(training: TrainingSet) -> int:
+    """Bytes of one row's inputs."""
+    shapes = [(leaf.shape[1:], leaf.dtype.itemsize) for leaf in jax.tree.leaves(training.inputs)]
+    return sum(int(np.prod(shape)) * size for shape, size in shapes)
+
+
+def _folded(rows: tuple[Any, Any], weights: np.ndarray, size: int) -> Batches:
+    padding = -len(weights) % size
+    # Padding repeats a real row: its loss is finite for every model, where zeros may not be.
+    inputs, labels = jax.tree.map(lambda leaf: _fold(np.asarray(leaf), padding, size), rows)
+    padded = np.concatenate([weights, np.zeros(padding)]).astype(np.float32)
+    return Batches(inputs, labels, jnp.asarray(padded.reshape(-1, size)))
+
+
+def _fold(rows: np.ndarray, padding: int, size: int) -> jax.Array:
+    if padding:
+        rows = np.concatenate([rows, np.repeat(rows[:1], padding, axis=0)])
+    return jnp.asarray(rows.reshape(-1, size, *rows.shape[1:]))

@@ -1,0 +1,212 @@
+"""Eigenpairs from as few rows as give the same ranking as all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from rainpp.errors import NotConverged, SettingsError
+from rainpp.lanczos.agreement import PROBE_ROWS, WANTED_CORRELATION, Agreement, compare
+from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.eigenpairs import TOLERANCE, Eigenpairs, Forgetful, Keeper, find_eigenpairs
+from rainpp.lanczos.sample import Sample, Strata
+from rainpp.model import Model
+from rainpp.training_set import TrainingSet
+from rainpp.types import silent
+
+# Rows of the first halves. MNIST logistic regression agreed at 250 to 500, ADULT at 250.
+FIRST_HALF = 256
+# A trial costs as many products with the two halves as the pairs of both do: four halves. Above a
+# fifth of the rows for a half, all rows once are not much dearer and need no argument.
+_LARGEST_SHARE = 0.2
+# Residual of pairs that are only compared: far below what another sample of rows changes.
+_COMPARED = 1e-2
+# Halves are padded to a multiple of this, so that both run one compiled product.
+_PAD = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Eigenpairs, with the rows they came from.
+
+    Attributes
+    ----------
+    rows : how many rows the curvature was averaged over.
+    trials : agreement of every pair of halves that was tried; empty if all rows were asked for.
+    """
+
+    pairs: Eigenpairs
+    rows: int
+    trials: tuple[Agreement, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What eigenpairs are wanted of which curvature.
+
+    Attributes
+    ----------
+    rows : "auto", "all", or a number of rows.
+    kind : "hessian" or "gauss_newton".
+    keeper : by the name of a Lanczos run, what remembers how far it came.
+    """
+
+    model: Model
+    training: TrainingSet
+    k: int | str
+    num_classes: int
+    seed: int = 0
+    rows: int | str = "auto"
+    kind: str = "hessian"
+    batch_size: int = 1024
+    progress: Any = silent
+    keeper: Callable[[str], Keeper] = Forgetful
+
+    def find(self, operator: Any, name: str) -> Eigenpairs:
+        """The eigenpairs that are asked for, of an operator of this model."""
+        return self._found(operator, name, self.k, TOLERANCE)
+
+    def compared(self, operator: Any, name: str, k: int | str) -> Eigenpairs:
+        """Eigenpairs that are only compared with others."""
+        return self._found(operator, name, k, _COMPARED)
+
+    def _found(self, operator: Any, name: str, k: int | str, tolerance: float) -> Eigenpairs:
+        return find_eigenpairs(
+            operator,
+            k,
+            num_classes=self.num_classes,
+            seed=self.seed,
+            progress=self.progress,
+            keeper=self.keeper(name),
+            tolerance=tolerance,
+        )
+
+    def curvature(self, sample: Sample | None) -> Curvature:
+        """Curvature from a sample of the rows, or from all."""
+        size = self.batch_size
+        if sample is not None:  # halves of nearly the same size share one compiled product
+            size = min(size, -(-sample.size // _PAD) * _PAD)
+        return Curvature.of(
+            self.model, self.training, batch_size=size, sample=sample, kind=self.kind
+        )
+
+
+def check_rows(rows: Any, num_rows: int) -> None:
+    """Refuse a number of curvature rows that makes no sense.
+
+    Raises
+    ------
+    SettingsError : not "auto", "all" or a whole number from 2 to n.
+    """
+    if isinstance(rows, str) and rows in ("auto", "all"):
+        return
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer):
+        raise SettingsError(
+            f"`curvature_rows` is {rows!r}; it must be 'auto', 'all' or a whole number."
+        )
+    if not 2 <= rows <= num_rows:
+        raise SettingsError(
+            f"`curvature_rows` is {rows}; the training set has {num_rows} rows, so "
+            f"2 <= curvature_rows <= {num_rows}."
+        )
+
+
+def sampled_eigenpairs(request: Request) -> Found:
+    """Eigenpairs of the curvature at the rows that `request` asks for.
+
+    With "auto", halves of the training set's rows are drawn and grow until both agree; the pairs
+    are those of both together. All rows are used when halves that would agree cost more.
+
+    Raises
+    ------
+    NotConverged : as `find_eigenpairs`, from all rows.
+    """
+    num_rows = request.training.num_rows
+    if request.rows == "all":
+        return _from_all(request, ())
+    strata = Strata(request.training.labels, seed=request.seed)
+    if request.rows != "auto":
+        half = -(-int(request.rows) // 2)
+        both = _halves(request, strata, half)
+        pairs = request.find(both, "both")
+        return Found(pairs, both.rows, (_trial(request, both, half, pairs.k)[0],))
+    trials: list[Agreement] = []
+    k = request.k
+    half, largest = FIRST_HALF, int(_LARGEST_SHARE * num_rows)
+    while half <= min(largest, strata.largest_half):
+        both = _halves(request, strata, half)
+        try:
+            # What the spectrum suggests is settled once: looking past a plateau costs 10 products.
+            trial, k = _trial(request, both, half, k)
+        except NotConverged:  # too few rows have positive curvature in too few directions
+            half *= 2
+            continue
+        trials.append(trial)
+        if trial.enough:
+            return Found(request.find(both, "both"), both.rows, tuple(trials))
+        half = _next_half(half, trial)
+    return _from_all(request, tuple(trials))
+
+
+@dataclass(frozen=True, eq=False)
+class _Halves:
+    """Two disjoint samples' curvatures; together, the mean of their products."""
+
+    first: Curvature
+    second: Curvature
+    rows: int
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self.first.dimension
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of vectors."""
+        return self.first.dtype
+
+    def hvp(self, vector: jax.Array) -> jax.Array:
+        """H v (d,) of both halves together."""
+        return (self.first.hvp(vector) + self.second.hvp(vector)) / 2
+
+
+def _halves(request: Request, strata: Strata, half: int) -> _Halves:
+    samples = [strata.half(half, which) for which in (0, 1)]
+    first, second = (request.curvature(sample) for sample in samples)
+    return _Halves(first, second, sum(sample.size for sample in samples))
+
+
+def _trial(request: Request, both: _Halves, half: int, k: int | str) -> tuple[Agreement, int]:
+    """How well the two halves agree, and on how many pairs."""
+    first = request.compared(both.first, f"first-{half}", k)
+    second = request.compared(both.second, f"second-{half}", first.k)
+    probe = request.training.take(_probe(request.training.num_rows, request.seed))
+    sides = (first, second)
+    return compare(request.model, probe, sides, rows=both.rows, seed=request.seed), first.k
+
+
+def _probe(num_rows: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng((seed, 0xB0))
+    return np.sort(generator.choice(num_rows, min(PROBE_ROWS, num_rows), replace=False))
+
+
+def _next_half(half: int, trial: Agreement) -> int:
+    """Twice as many rows, or as many as should do: noise falls as one over the rows."""
+    wanted = _noise(WANTED_CORRELATION)
+    needed = half * _noise(trial.correlation) / wanted
+    return int(min(max(2 * half, needed), 4 * half))
+
+
+def _noise(correlation: float) -> float:
+    """Variance of the noise over that of the truth, from a correlation with the truth."""
+    return 1 / max(correlation, 0.1) ** 2 - 1
+
+
+def _from_all(request: Request, trials: tuple[Agreement, ...]) -> Found:
+    pairs = request.find(request.curvature(None), "all")
+    return Found(pairs, request.training.num_rows, trials)
