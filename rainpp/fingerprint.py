@@ -7,7 +7,7 @@ import hashlib
 import jax
 import numpy as np
 
-from rainpp.types import PyTree
+from rainpp.types import PyTree, row_blocks
 
 
 def fingerprint(tree: PyTree, *notes: str) -> str:
@@ -16,7 +16,9 @@ def fingerprint(tree: PyTree, *notes: str) -> str:
     for note in notes:
         digest.update(note.encode() + b"\0")
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.view(np.uint8).data if array.size else b"")
+        kind = np.dtype(leaf.dtype) if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        digest.update(f"{jax.tree_util.keystr(path)} {kind.str} {np.shape(leaf) or (1,)}".encode())
+        for part in row_blocks(leaf):
+            array = np.ascontiguousarray(part)
+            digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()

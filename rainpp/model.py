@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from rainpp.errors import DataError, ModelError, SettingsError, ShapeError
 from rainpp.fingerprint import fingerprint
 from rainpp.loss import Loss, RowLoss, find_loss
-from rainpp.types import ApplyFunction, PyTree
+from rainpp.types import ApplyFunction, PyTree, row_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,11 +313,14 @@ def check_inputs(inputs: PyTree) -> int:
     if counts == {0}:
         raise DataError("`inputs` has no rows.")
     for leaf in leaves:
-        _check_finite(np.asarray(leaf))
+        start = 0
+        for block in row_blocks(leaf):
+            _check_finite(block, start)
+            start += block.shape[0]
     return counts.pop()
 
 
-def _check_finite(array: np.ndarray) -> None:
+def _check_finite(array: np.ndarray, start: int) -> None:
     if array.dtype.kind in "OUSTmM":
         what = "Python objects" if array.dtype == object else f"{array.dtype} values"
         raise DataError(f"`inputs` holds {what}; the model needs numeric arrays: encode them.")
@@ -331,7 +334,7 @@ def _check_finite(array: np.ndarray) -> None:
     bad = suspects[~np.isfinite(rows[suspects].astype(np.float64)).all(axis=1)]
     if bad.size:
         raise DataError(
-            f"`inputs` row {bad[0]} holds a NaN or infinity ({bad.size} such rows). "
+            f"`inputs` row {start + bad[0]} holds a NaN or infinity ({bad.size} such rows). "
             "Drop or impute them first."
         )
 

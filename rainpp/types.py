@@ -5,7 +5,7 @@ Letters in shapes: n training rows, d parameters, V inference rows, R classes, k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,20 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units of `stage` are finished; `note` is a short remark."""
         ...
+
+
+# Rows looked at together where all of them may not fit into memory.
+_ROWS = 1 << 14
+
+
+def row_blocks(array: Any) -> Iterator[NDArray[Any]]:
+    """The array at once if it is in memory, else blocks of its rows."""
+    in_memory = hasattr(array, "__array_interface__") or hasattr(array, "addressable_shards")
+    if in_memory or np.ndim(array) == 0:
+        yield np.asarray(array)
+    else:
+        for start in range(0, array.shape[0], _ROWS):
+            yield array[start : start + _ROWS]
 
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Training rows from .npz, .parquet and .csv files."""
+"""Training rows from .npz, .parquet, .arrow and .csv files, or a folder of one kind of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from rainpp.adapters.shards import Shard, heads, sharded_inputs
 from rainpp.errors import DataError
 from rainpp.types import ClassValue, PyTree
 
-_SUFFIXES = (".csv", ".npz", ".parquet")
+_SUFFIXES = (".arrow", ".csv", ".npz", ".parquet")
 # What NumPy and zipfile raise on bytes they cannot make sense of; the last two: methods and
 # versions of compression that a flipped bit asks for, and encryption.
 _DAMAGE = (
@@ -55,6 +56,7 @@ def read_training(
 
     Parameters
     ----------
+    path : a file, or a folder of files with the same columns, taken in the order of their names.
     columns : which columns are inputs, label and id.
     classes : the model's classes in the order of its outputs; needed where labels are strings.
 
@@ -62,19 +64,49 @@ def read_training(
     -------
     Rows. Scalar input columns are put side by side (n, number of columns) as float32; an array
     column alone stays as it is, (n, ...); several arrays of an npz become a dict by name.
+    Inputs in a folder stay in their files (`adapters.shards.ShardedArray`).
 
     Raises
     ------
     DataError : nothing there, another format, damaged; a column that is missing, NULL somewhere,
         or not numeric; a label that is not among `classes`.
     """
+    if path.is_dir():
+        return _read_folder(path, columns or Columns(), classes)
     if not path.is_file():
         raise DataError(f"there is no training file `{path}`.")
+    return _read_file(path, columns or Columns(), classes)
+
+
+def _read_file(path: Path, columns: Columns, classes: Sequence[ClassValue] | None) -> TrainingRows:
     if path.suffix not in _SUFFIXES:
         raise DataError(f"cannot read `{path}`: its name must end in {', '.join(_SUFFIXES)}.")
     reader = _read_npz if path.suffix == ".npz" else _read_table
-    rows = reader(path, columns or Columns())
+    rows = reader(path, columns)
     return TrainingRows(rows.inputs, _class_numbers(path, rows.labels, classes), rows.ids)
+
+
+def _read_folder(
+    folder: Path, columns: Columns, classes: Sequence[ClassValue] | None
+) -> TrainingRows:
+    """Labels and ids of every file now, inputs when they are needed."""
+    files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    if not files:
+        raise DataError(f"`{folder}` holds no training file: {', '.join(_SUFFIXES)} are read.")
+    shards: list[Shard] = []
+    labels: list[np.ndarray] = []
+    ids: list[np.ndarray | None] = []
+    for file in files:
+        rows = _read_file(file, columns, classes)
+        shards.append(Shard(file, len(rows.labels), heads(rows.inputs)))
+        labels.append(rows.labels)
+        ids.append(rows.ids)
+    named = [part for part in ids if part is not None]
+    if named and len(named) < len(files):
+        missing = files[next(number for number, part in enumerate(ids) if part is None)]
+        raise DataError(f"`{missing}` has no ids, but other files of `{folder}` have; add them.")
+    inputs = sharded_inputs(shards, lambda file: _read_file(file, columns, classes).inputs)
+    return TrainingRows(inputs, np.concatenate(labels), np.concatenate(named) if named else None)
 
 
 def _class_numbers(
@@ -153,10 +185,11 @@ def _plain_strings(array: np.ndarray) -> np.ndarray:
 
 def _open_table(path: Path) -> Any:
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import csv, feather, parquet
 
+    readers = {".csv": csv.read_csv, ".arrow": feather.read_table, ".parquet": parquet.read_table}
     try:
-        return csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+        return readers[path.suffix](path)
     except (pa.ArrowException, OSError) as problem:
         first = str(problem).strip().splitlines()[0]
         raise DataError(f"`{path}` cannot be read as {path.suffix[1:]}: {first}") from problem
