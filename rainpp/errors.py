@@ -11,6 +11,7 @@
     ├── ShapeError            (ValueError)          arrays that do not fit together
     ├── ArtifactError         (ValueError)          an index or checkpoint is damaged or foreign
     ├── SettingsError         (ValueError)          an option or a line of rainpp.toml is wrong
+    ├── MemoryBudgetError     (MemoryError)         one row needs more memory than is allowed
     └── NotConverged          (RuntimeError)        an iteration ended before its tolerance
     RainWarning (UserWarning)
     ├── NotAtOptimumWarning                       influence assumes an optimum
@@ -68,6 +69,10 @@ class ArtifactError(RainError, ValueError):
 
 class SettingsError(RainError, ValueError):
     """An option, or a line of rainpp.toml, is missing or wrong."""
+
+
+class MemoryBudgetError(RainError, MemoryError):
+    """What is asked for needs more memory than is allowed, or than there is."""
 
 
 class NotConverged(RainError, RuntimeError):

@@ -9,20 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from rainpp.errors import ModelError, SettingsError
-from rainpp.index import store
 from rainpp.index.artifact import Index, save
+from rainpp.index.prepare import check_options, prepare
+from rainpp.index.stages import find_in_memory, project_in_memory
 from rainpp.intervention import Delete, Relabel
-from rainpp.intervention.table import kind_names
-from rainpp.lanczos.curvature import KINDS, Curvature
-from rainpp.lanczos.eigenpairs import check_k
+from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.optimum import Optimality, measure_optimality
 from rainpp.lanczos.projection import (
     TrainingProjections,
     example_losses,
-    project_training,
 )
-from rainpp.lanczos.subsample import Found, Request, check_rows, sampled_eigenpairs
+from rainpp.lanczos.subsample import Found, Request
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
 from rainpp.types import Progress, PyTree, silent
@@ -47,6 +44,7 @@ def precompute(
     weights: Any = None,
     curvature: str = "hessian",
     curvature_rows: int | str = "auto",
+    memory: int | str | None = None,
     path: str | Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -64,6 +62,8 @@ def precompute(
     curvature : "hessian", or "gauss_newton": cheaper, and without negative eigenvalues.
     curvature_rows : how many rows the curvature is averaged over: "all", a number, or "auto": as
         few as make two disjoint samples agree on how random complaints rank the rows.
+    memory : what may be used beside the rows: bytes, or a size such as "8GB". Batches are made so
+        that they fit; half of what is free by default.
     path : directory to write; None keeps the index in memory.
     seed : of the Lanczos start vector; the same seed gives the same index.
     progress : called as (stage, done, total, note).
@@ -76,6 +76,7 @@ def precompute(
     ------
     DataError, ShapeError, ModelError : the rows or the model cannot be used; nothing is written.
     SettingsError : k or interventions make no sense.
+    MemoryBudgetError : one row at a time does not fit into `memory`.
     NotConverged : fewer positive eigenpairs than asked for.
 
     Notes
@@ -84,40 +85,37 @@ def precompute(
     compared, and one pass with k tangents over all rows. Peak memory: the data, 3k vectors of d
     numbers, a batch, and the projections.
     """
-    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
-    if not isinstance(seed, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SettingsError(f"`seed` is {seed!r}; it must be a whole number.")
-    if path is not None:
-        store.check_target(store.as_path(path))
-    check_k(k, model.num_params)
-    if curvature not in KINDS:
-        raise SettingsError(f"`curvature` is {curvature!r}; it must be one of {list(KINDS)}.")
+    options = {"k": k, "seed": seed, "curvature": curvature}
+    check_options(model, options, path)
     training = TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights)
-    check_rows(curvature_rows, training.num_rows)
-    kinds = kind_names(_defaults(model) if interventions is None else interventions)
-    if "relabel" in kinds and model.task == "regression":
-        raise SettingsError("rainpp.Relabel() needs classes; with squared_error use Delete() only.")
-    num_classes = model.criterion.num_classes(model.output_width(inputs))
+    prepared = prepare(
+        model, training, interventions=interventions, curvature_rows=curvature_rows, memory=memory
+    )
+    kinds, num_classes = prepared.kinds, prepared.num_classes
     losses = example_losses(model, training)
     optimality = measure_optimality(Curvature.of(model, training), training, seed=seed)
-    found = sampled_eigenpairs(
-        Request(
-            model,
-            training,
-            k,
-            num_classes,
-            seed=seed,
-            rows=curvature_rows,
-            kind=curvature,
-            progress=progress,
-        )
+    request = Request(
+        model,
+        training,
+        k,
+        num_classes,
+        seed=seed,
+        rows=curvature_rows,
+        kind=curvature,
+        progress=progress,
     )
-    projections = project_training(
-        model, training, found.pairs.vectors, relabel="relabel" in kinds, progress=progress
+    found, eigenpair_batch = find_in_memory(prepared, request)
+    projections, projection_batch = project_in_memory(
+        prepared, found.pairs.vectors, progress=progress
     )
+    memory_used = {
+        "budget": prepared.budget.total if prepared.budget.given else None,
+        "eigenpairs": eigenpair_batch,
+        "projections": projection_batch,
+    }
     parts = _Parts(model, training, found, projections, losses, optimality, kinds, num_classes)
-    index = Index(_manifest(parts, curvature), _arrays(parts), training=training)
+    manifest = {**_manifest(parts, curvature), "memory": memory_used}
+    index = Index(manifest, _arrays(parts), training=training)
     return index if path is None else save(index, path)
 
 
@@ -131,10 +129,6 @@ class _Parts:
     optimality: Optimality
     kinds: tuple[str, ...]
     num_classes: int
-
-
-def _defaults(model: Model) -> list[Delete | Relabel]:
-    return [Delete()] if model.task == "regression" else [Delete(), Relabel()]
 
 
 def _arrays(parts: _Parts) -> dict[str, np.ndarray]:

@@ -80,8 +80,9 @@ class Curvature:
 
     def hvp(self, vector: jax.Array) -> jax.Array:
         """H v (d,)."""
-        along = _hvp if self.kind == "hessian" else _gauss_newton
-        return _averaged(self._sum(along, vector), vector, (self.num_rows, self.model.l2))
+        return _averaged(
+            self._sum(_PRODUCTS[self.kind], vector), vector, (self.num_rows, self.model.l2)
+        )
 
     def _sum(self, function: Callable[..., jax.Array], *along: jax.Array) -> jax.Array:
         """Σ over the chunks of `function`, a weighted sum over the rows of one."""
@@ -143,3 +144,11 @@ def _gauss_newton(
         return pull(bent * batch.weights.astype(bent.dtype)[:, None])[0]
 
     return _sum_over(batches, product, theta)
+
+
+_PRODUCTS = {"hessian": _hvp, "gauss_newton": _gauss_newton}
+
+
+def product_kernel(network: Network, kind: str) -> Callable[..., Any]:
+    """The compiled product of `kind`: (θ, batches, v) -> its sum over rows (d,)."""
+    return network.jit(_PRODUCTS[kind])

@@ -6,6 +6,7 @@ one primal pass; memory is k times the activations of one batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ def project_training(
     because ℓ depends on the label only through the outputs. Rows that were trained with a weight
     have their gradients times it: that is what leaves the objective with them.
     """
-    kernel = model.network.jit(_project_batch, relabel=relabel)
+    kernel = training_kernel(model.network, relabel)
     vectors = jnp.asarray(vectors)
     parts: list[tuple[Any, ...]] = []
     rows = {"inputs": training.inputs, "labels": training.labels}
@@ -64,6 +65,11 @@ def project_training(
         _weigh(columns[: 2 if relabel else 1], training.weights)
     relabels, posteriors = columns[1:] if relabel else (None, None)
     return TrainingProjections(columns[0], relabels, posteriors)
+
+
+def training_kernel(network: Network, relabel: bool) -> Callable[..., Any]:
+    """The compiled projection of a batch: (θ, vectors (k, d), inputs, labels) -> its columns."""
+    return network.jit(_project_batch, relabel=relabel)
 
 
 def _weigh(columns: list[np.ndarray], weights: np.ndarray) -> None:
