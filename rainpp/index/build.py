@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rainpp.index.artifact import Index, save
+from rainpp.index.checks import run_checks
 from rainpp.index.prepare import check_options, prepare
 from rainpp.index.stages import find_in_memory, project_in_memory
 from rainpp.intervention import Delete, Relabel
@@ -114,7 +115,11 @@ def precompute(
         "projections": projection_batch,
     }
     parts = _Parts(model, training, found, projections, losses, optimality, kinds, num_classes)
-    manifest = {**_manifest(parts, curvature), "memory": memory_used}
+    manifest = {
+        **_manifest(parts, curvature),
+        "memory": memory_used,
+        "self_checks": run_checks(prepared, found, optimality, seed=seed),
+    }
     index = Index(manifest, _arrays(parts), training=training)
     return index if path is None else save(index, path)
 

@@ -39,6 +39,11 @@ class Prepared:
     budget: Budget
 
     @property
+    def num_outputs(self) -> int:
+        """Columns of the model's probabilities."""
+        return 1 if self.model.task == "regression" and self.num_classes == 0 else self.num_classes
+
+    @property
     def relabel(self) -> bool:
         """Whether changes of label are to be projected."""
         return "relabel" in self.kinds

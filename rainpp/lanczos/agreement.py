@@ -66,7 +66,7 @@ def compare(
     vectors = np.concatenate([pairs[0].vectors[:k], pairs[1].vectors[:k]])
     gradients = project_training(model, probe, vectors).gradients.astype(np.float64)
     tangents = project_inference(model, probe.inputs, vectors)[1].astype(np.float64)
-    complaints = _complaints(tangents.shape[:2], seed=seed)
+    complaints = random_complaints(tangents.shape[:2], count=_COMPLAINTS, seed=seed)
     queries = np.einsum("cvr,vrk->ck", complaints, tangents)
     first, second = (
         (gradients[:, part] / side.values[:k]) @ queries[:, part].T
@@ -89,12 +89,12 @@ def of_both(between: float) -> float:
     return float(np.sqrt(2 * between / (1 + between))) if between > 0 else 0.0
 
 
-def _complaints(shape: tuple[int, int], *, seed: int) -> FloatArray:
-    """(complaints, V, R) weights: one column of a random part of the rows each."""
+def random_complaints(shape: tuple[int, int], *, count: int, seed: int) -> FloatArray:
+    """(count, V, R) weights: one column of a random part of the rows each, the last of all."""
     generator = np.random.default_rng((seed, 0xC0))
     num_rows, num_outputs = shape
-    weights = np.zeros((_COMPLAINTS, num_rows, num_outputs))
-    shares = np.geomspace(0.02, 1.0, _COMPLAINTS)
+    weights = np.zeros((count, num_rows, num_outputs))
+    shares = np.geomspace(0.02, 1.0, count)
     for complaint, share in zip(weights, shares, strict=True):
         chosen = generator.choice(num_rows, max(1, round(share * num_rows)), replace=False)
         complaint[chosen, generator.integers(num_outputs)] = 1.0

@@ -12,7 +12,14 @@ import numpy as np
 from rainpp.errors import NotConverged, SettingsError
 from rainpp.lanczos.agreement import PROBE_ROWS, WANTED_CORRELATION, Agreement, compare
 from rainpp.lanczos.curvature import Curvature
-from rainpp.lanczos.eigenpairs import TOLERANCE, Eigenpairs, Forgetful, Keeper, find_eigenpairs
+from rainpp.lanczos.eigenpairs import (
+    TOLERANCE,
+    Eigenpairs,
+    Forgetful,
+    Keeper,
+    Operator,
+    find_eigenpairs,
+)
 from rainpp.lanczos.sample import Sample, Strata
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
@@ -37,11 +44,13 @@ class Found:
     ----------
     rows : how many rows the curvature was averaged over.
     trials : agreement of every pair of halves that was tried; empty if all rows were asked for.
+    operator : the curvature from those rows.
     """
 
     pairs: Eigenpairs
     rows: int
     trials: tuple[Agreement, ...]
+    operator: Operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +142,7 @@ def sampled_eigenpairs(request: Request) -> Found:
         half = -(-int(request.rows) // 2)
         both = _halves(request, strata, half)
         pairs = request.find(both, "both")
-        return Found(pairs, both.rows, (_trial(request, both, half, pairs.k)[0],))
+        return Found(pairs, both.rows, (_trial(request, both, half, pairs.k)[0],), both)
     trials: list[Agreement] = []
     k = request.k
     half, largest = FIRST_HALF, int(_LARGEST_SHARE * num_rows)
@@ -147,7 +156,7 @@ def sampled_eigenpairs(request: Request) -> Found:
             continue
         trials.append(trial)
         if trial.enough:
-            return Found(request.find(both, "both"), both.rows, tuple(trials))
+            return Found(request.find(both, "both"), both.rows, tuple(trials), both)
         half = _next_half(half, trial)
     return _from_all(request, tuple(trials))
 
@@ -208,5 +217,6 @@ def _noise(correlation: float) -> float:
 
 
 def _from_all(request: Request, trials: tuple[Agreement, ...]) -> Found:
-    pairs = request.find(request.curvature(None), "all")
-    return Found(pairs, request.training.num_rows, trials)
+    operator = request.curvature(None)
+    pairs = request.find(operator, "all")
+    return Found(pairs, request.training.num_rows, trials, operator)
