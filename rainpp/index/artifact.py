@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rainpp.complaint import Complaint
 from rainpp.errors import ArtifactError, DataError, ShapeError
 from rainpp.index import store
+from rainpp.index.lock import locked
 from rainpp.intervention import InterventionTable
 from rainpp.lanczos.influence import query_change
 from rainpp.model import Model
@@ -154,8 +155,16 @@ class Index:
 
 
 def save(index: Index, path: str | Path) -> Index:
-    """Write `index` to the directory `path` in one atomic step and open it from there."""
-    store.write(store.as_path(path), index.manifest, index.arrays)
+    """Write `index` to the directory `path` in one atomic step and open it from there.
+
+    Raises
+    ------
+    ArtifactError : another process is writing there, or the disk refuses; the old index stays.
+    """
+    target = store.as_path(path)
+    store.check_target(target)
+    with locked(target):
+        store.write(target, index.manifest, index.arrays)
     return replace(load(path, verify=False), training=index.training)
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rainpp.index.artifact import Index, save
+from rainpp.index import store
+from rainpp.index.artifact import Index, load
 from rainpp.index.checks import run_checks
-from rainpp.index.prepare import check_options, prepare
+from rainpp.index.prepare import check_options, prepare, request_of
 from rainpp.index.stages import find_in_memory, project_in_memory
+from rainpp.index.workbench import workbench
 from rainpp.intervention import Delete, Relabel
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.optimum import Optimality, measure_optimality
-from rainpp.lanczos.projection import (
-    TrainingProjections,
-    example_losses,
-)
+from rainpp.lanczos.projection import example_losses
 from rainpp.lanczos.subsample import Found, Request
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
@@ -65,7 +64,8 @@ def precompute(
         few as make two disjoint samples agree on how random complaints rank the rows.
     memory : what may be used beside the rows: bytes, or a size such as "8GB". Batches are made so
         that they fit; half of what is free by default.
-    path : directory to write; None keeps the index in memory.
+    path : directory to write; None keeps the index in memory. Projections go straight to disk, and
+        a run that was killed goes on where it was when the same call is made again.
     seed : of the Lanczos start vector; the same seed gives the same index.
     progress : called as (stage, done, total, note).
 
@@ -79,12 +79,14 @@ def precompute(
     SettingsError : k or interventions make no sense.
     MemoryBudgetError : one row at a time does not fit into `memory`.
     NotConverged : fewer positive eigenpairs than asked for.
+    ArtifactError : another run is writing at `path`, or the disk is full; an index that was there
+        is unchanged, and the work so far is kept.
 
     Notes
     -----
     Cost: about k + 12 curvature products over the curvature's rows, as many over samples that are
     compared, and one pass with k tangents over all rows. Peak memory: the data, 3k vectors of d
-    numbers, a batch, and the projections.
+    numbers and a batch; without `path` also the projections.
     """
     options = {"k": k, "seed": seed, "curvature": curvature}
     check_options(model, options, path)
@@ -95,33 +97,39 @@ def precompute(
     kinds, num_classes = prepared.kinds, prepared.num_classes
     losses = example_losses(model, training)
     optimality = measure_optimality(Curvature.of(model, training), training, seed=seed)
-    request = Request(
-        model,
-        training,
-        k,
-        num_classes,
-        seed=seed,
-        rows=curvature_rows,
-        kind=curvature,
-        progress=progress,
-    )
-    found, eigenpair_batch = find_in_memory(prepared, request)
-    projections, projection_batch = project_in_memory(
-        prepared, found.pairs.vectors, progress=progress
-    )
-    memory_used = {
-        "budget": prepared.budget.total if prepared.budget.given else None,
-        "eigenpairs": eigenpair_batch,
-        "projections": projection_batch,
-    }
-    parts = _Parts(model, training, found, projections, losses, optimality, kinds, num_classes)
-    manifest = {
-        **_manifest(parts, curvature),
-        "memory": memory_used,
-        "self_checks": run_checks(prepared, found, optimality, seed=seed),
-    }
-    index = Index(manifest, _arrays(parts), training=training)
-    return index if path is None else save(index, path)
+    target = None if path is None else store.as_path(path)
+    settings = {**options, "curvature_rows": curvature_rows, "interventions": list(kinds)}
+    with workbench(target, request_of(model, training, settings), losses) as bench:
+        request = Request(
+            model,
+            training,
+            k,
+            num_classes,
+            seed=seed,
+            rows=curvature_rows,
+            kind=curvature,
+            progress=progress,
+        )
+        found, eigenpair_batch = find_in_memory(prepared, request, bench)
+        projections, projection_batch = project_in_memory(
+            prepared, found.pairs.vectors, bench, progress
+        )
+        memory_used = {
+            "budget": prepared.budget.total if prepared.budget.given else None,
+            "eigenpairs": eigenpair_batch,
+            "projections": projection_batch,
+        }
+        parts = _Parts(model, training, found, losses, optimality, kinds, num_classes)
+        manifest = {
+            **_manifest(parts, curvature),
+            "memory": memory_used,
+            "self_checks": run_checks(prepared, found, optimality, seed=seed),
+        }
+        arrays: dict[str, Any] = {**_arrays(parts), **projections}
+        bench.write(manifest, arrays)
+    if target is None:
+        return Index(manifest, arrays, training=training)
+    return replace(load(target, verify=False), training=training)
 
 
 @dataclass(frozen=True)
@@ -129,31 +137,20 @@ class _Parts:
     model: Model
     training: TrainingSet
     found: Found
-    projections: TrainingProjections
     losses: np.ndarray
     optimality: Optimality
     kinds: tuple[str, ...]
     num_classes: int
 
 
-def _arrays(parts: _Parts) -> dict[str, np.ndarray]:
-    """Arrays by name; `projections` (N, k) and `plausibility` (N,) in InterventionTable order."""
-    pairs, found = parts.found.pairs, parts.projections
-    blocks: list[np.ndarray] = []
-    plausibility: list[np.ndarray] = []
-    if "delete" in parts.kinds:
-        blocks.append(found.gradients)
-        plausibility.append(np.ones(parts.training.num_rows, found.gradients.dtype))
-    if found.relabels is not None and found.posteriors is not None:
-        blocks.append(found.relabels.reshape(-1, pairs.k))
-        plausibility.append(found.posteriors.reshape(-1))
+def _arrays(parts: _Parts) -> dict[str, Any]:
+    """Arrays by name, but for `projections` (N, k) and `plausibility` (N,)."""
+    pairs = parts.found.pairs
     return {
         "eigenvalues": pairs.values,
         "eigenvectors": pairs.vectors,
         "residuals": pairs.residuals,
         "spectrum": pairs.spectrum,
-        "projections": np.concatenate(blocks),
-        "plausibility": np.concatenate(plausibility),
         "losses": parts.losses,
         "labels": parts.training.labels,
         "train_ids": parts.training.ids,

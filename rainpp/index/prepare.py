@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from rainpp.errors import ModelError, SettingsError
@@ -93,3 +94,23 @@ def prepare(
 
 def _defaults(model: Model) -> list[Delete | Relabel]:
     return [Delete()] if model.task == "regression" else [Delete(), Relabel()]
+
+
+def request_of(model: Model, training: TrainingSet, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything an index depends on: work for another request is of no use to this one."""
+    from rainpp import __version__
+
+    return {
+        **{name: _plain(value) for name, value in settings.items()},
+        "model": model.fingerprint,
+        "data": training.fingerprint,
+        "rainpp": __version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "device": jax.local_devices()[0].device_kind,
+        "x64": bool(jax.config.read("jax_enable_x64")),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from rainpp.errors import ModelError
+from rainpp.index.arrayfile import Finished
 from rainpp.index.prepare import Prepared
+from rainpp.index.projecting import Work, project_rows
+from rainpp.index.workbench import Bench
 from rainpp.lanczos.memory import Fit, fit_curvature, fit_projections, shrinking
-from rainpp.lanczos.projection import TrainingProjections, project_training
 from rainpp.lanczos.subsample import Found, Request, sampled_eigenpairs
+from rainpp.types import Progress
 
 # Vectors beside those that were asked for: Lanczos converges about 12 products later, and then
 # holds its basis and the pairs at once.
 _MORE_VECTORS = 16
 
 
-def find_in_memory(prepared: Prepared, request: Request) -> tuple[Found, dict[str, Any]]:
+def find_in_memory(
+    prepared: Prepared, request: Request, bench: Bench
+) -> tuple[Found, dict[str, Any]]:
     """Eigenpairs in batches that fit, and what the manifest says about them.
 
     Raises
@@ -27,10 +32,13 @@ def find_in_memory(prepared: Prepared, request: Request) -> tuple[Found, dict[st
     """
     k = 2 * prepared.num_classes if request.k == "auto" else int(request.k)
     vectors = 2 * k + _MORE_VECTORS
-    budget = prepared.budget
-    fit = fit_curvature(
-        prepared.model, prepared.training, budget, kind=request.kind, vectors=vectors
+    model, training, budget = prepared.model, prepared.training, prepared.budget
+    fit = _remembered(
+        bench,
+        "eigenpairs",
+        lambda: fit_curvature(model, training, budget, kind=request.kind, vectors=vectors),
     )
+    request = replace(request, keeper=bench.keeper)
     found, batch = shrinking(
         lambda size: sampled_eigenpairs(replace(request, batch_size=size)), fit.batch, budget
     )
@@ -38,43 +46,37 @@ def find_in_memory(prepared: Prepared, request: Request) -> tuple[Found, dict[st
 
 
 def project_in_memory(
-    prepared: Prepared, vectors: np.ndarray, **options: Any
-) -> tuple[TrainingProjections, dict[str, Any]]:
-    """Projections in batches that fit, and what the manifest says about them.
+    prepared: Prepared, vectors: np.ndarray, bench: Bench, progress: Progress
+) -> tuple[dict[str, np.ndarray | Finished], dict[str, Any]]:
+    """Projections and plausibility in batches that fit, and what the manifest says about them.
 
     Raises
     ------
     MemoryBudgetError : as `find_in_memory`.
     ModelError : every projection is zero, or some are not finite.
+    ArtifactError : the disk refuses.
     """
     model, training, budget = prepared.model, prepared.training, prepared.budget
-    relabel = prepared.relabel
-    fit = fit_projections(model, training, budget, k=len(vectors), relabel=relabel)
-    found, batch = shrinking(
-        lambda size: project_training(
-            model, training, vectors, relabel=relabel, batch_size=size, **options
-        ),
+    k, relabel = len(vectors), prepared.relabel
+    fit = _remembered(
+        bench,
+        "projections",
+        lambda: fit_projections(model, training, budget, k=k, relabel=relabel),
+    )
+    work = Work(model, training, vectors, prepared.kinds, prepared.num_classes)
+    storage = bench.storage(vectors)
+    _, batch = shrinking(
+        lambda size: project_rows(replace(work, batch_size=size), storage, progress),
         fit.batch,
         budget,
     )
-    _check_projections(found.gradients)
-    return found, _noted(fit, batch)
+    return storage.finished(), _noted(fit, batch)
+
+
+def _remembered(bench: Bench, name: str, make: Callable[[], Fit]) -> Fit:
+    """A batch that does not change when there is more or less memory on the next try."""
+    return Fit(**bench.remembered(f"{name}-fit", lambda: asdict(make())))
 
 
 def _noted(fit: Fit, batch: int) -> dict[str, Any]:
     return {"batch": batch, "fits": fit.batch, "bytes": fit.bytes}
-
-
-def _check_projections(gradients: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(gradients).all(axis=1))
-    if bad.size:
-        raise ModelError(
-            f"the projected gradient of training row {bad[0]} is not finite ({bad.size} such "
-            "rows): the loss has no gradient there. Check that row, and the loss."
-        )
-    if not gradients.any():
-        raise ModelError(
-            "every training gradient projects to exactly zero, so no row could ever be ranked. "
-            "Check that `apply` uses the parameters it is given (no stop_gradient, no constants "
-            "closed over) and that the loss is not flat on these rows."
-        )

@@ -3,13 +3,15 @@
 Arrays are files named by their content, ``arrays/<name>-<hash>.npy``. A write adds the new files,
 then renames a new ``manifest.json`` over the old one, then removes files nothing refers to. Killed
 at any moment, the directory is the old index or the new one. No pickle is read or written.
+
+An index that is being built keeps its work in ``.building`` (see `workbench`), and whoever writes
+holds ``.lock`` (see `lock`); both are gone when the index is finished.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -21,18 +23,28 @@ from typing import Any
 import numpy as np
 
 from rainpp.errors import ArtifactError
+from rainpp.index import lock
+from rainpp.index.arrayfile import Finished, npy_header
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+BUILDING = ".building"
 _ARRAYS = "arrays"
 _AGAIN = "Build it again with rainpp.precompute."
 # Names this module gives to files: only such files are ever removed.
 _ARRAY_FILE = re.compile(r"[\w-]+-[0-9a-f]{16}\.npy|\.[\w-]+\.tmp").fullmatch
 _TEMPORARY = re.compile(r"\.manifest\.json\.\d+\.tmp").fullmatch
+_WORK = re.compile(r"[0-9a-f]{16}").fullmatch
 
 
-def write(path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray | Finished]
+) -> None:
     """Write an index to `path`, replacing the one that is there in one step.
+
+    Parameters
+    ----------
+    arrays : by name; a `Finished` file on the same disk is linked, not copied, and must not change.
 
     Raises
     ------
@@ -43,7 +55,7 @@ def write(path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         (path / _ARRAYS).mkdir(parents=True, exist_ok=True)
         entries = {name: _write_array(path, name, array) for name, array in arrays.items()}
         sealed = _seal({**manifest, "schema": SCHEMA, "arrays": entries})
-        _replace(path / MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
+        replace_file(path / MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
     except OSError as problem:
         raise ArtifactError(
             f"cannot write the index `{path}`: {problem.strerror or problem}. "
@@ -123,12 +135,18 @@ def _looks_like_ours(path: Path) -> bool:
         except ValueError:
             return False
         return isinstance(found, dict) and {"schema", "arrays", "sha256"} <= set(found)
-    others = [item for item in path.iterdir() if item != arrays and not _TEMPORARY(item.name)]
+    work = path / BUILDING
+    ours = {arrays, work, path / lock.NAME}
+    others = [item for item in path.iterdir() if item not in ours and not _TEMPORARY(item.name)]
     inside = list(arrays.iterdir()) if arrays.is_dir() else []
-    return not others and all(_ARRAY_FILE(item.name) for item in inside)
+    begun = list(work.iterdir()) if work.is_dir() else []
+    known = all(_ARRAY_FILE(item.name) for item in inside) and all(_WORK(b.name) for b in begun)
+    return not others and known
 
 
-def _write_array(path: Path, name: str, array: np.ndarray) -> dict[str, Any]:
+def _write_array(path: Path, name: str, array: np.ndarray | Finished) -> dict[str, Any]:
+    if isinstance(array, Finished):
+        return _adopt(path, name, array)
     if array.dtype.hasobject:
         raise ArtifactError(f"`{name}` holds Python objects, which an index does not store.")
     handle, temporary = tempfile.mkstemp(dir=path / _ARRAYS, prefix=f".{name}-", suffix=".tmp")
@@ -143,16 +161,41 @@ def _write_array(path: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    return _entry(path, Finished(path / final, array.dtype, array.shape), digest)
+
+
+def _adopt(path: Path, name: str, array: Finished) -> dict[str, Any]:
+    """The entry of a complete file, which becomes a file of the index."""
+    digest = _hash_file(array.file)
+    final = path / _ARRAYS / f"{name}-{digest[:16]}.npy"
+    temporary = final.with_name(f".{name}-{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(array.file, temporary)
+    except OSError:  # a file system without hard links: moved, and lost if we are killed before
+        os.replace(array.file, temporary)
+    os.replace(temporary, final)
+    temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
+    return _entry(path, Finished(final, array.dtype, array.shape), digest)
+
+
+def _entry(path: Path, array: Finished, digest: str) -> dict[str, Any]:
     return {
-        "file": final,
+        "file": array.file.relative_to(path).as_posix(),
         "dtype": array.dtype.str,
         "shape": list(array.shape),
-        "bytes": (path / final).stat().st_size,
+        "bytes": array.file.stat().st_size,
         "sha256": digest,
     }
 
 
-def _replace(target: Path, content: bytes) -> None:
+def replace_file(target: Path, content: bytes) -> None:
+    """Put `content` at `target` in one step: there is always the old file or the new one.
+
+    Raises
+    ------
+    OSError : the disk refuses; the old file stays.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -187,7 +230,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"there is no index at `{path}`. Build one with rainpp.precompute.")
     if not file.exists():
         why = "its writing was interrupted" if _looks_like_ours(path) else "it is not an index"
-        raise ArtifactError(f"`{path}` has no {MANIFEST}: {why}. {_AGAIN}")
+        begun = (path / BUILDING).is_dir()
+        again = "The same rainpp.precompute goes on where it stopped." if begun else _AGAIN
+        raise ArtifactError(f"`{path}` has no {MANIFEST}: {why}. {again}")
     try:
         manifest = json.loads(file.read_bytes())
         schema, sealed = manifest["schema"], manifest["sha256"]
@@ -216,7 +261,7 @@ def _read_array(path: Path, name: str, entry: dict[str, Any], *, verify: bool) -
     try:
         if verify and _hash_file(file) != entry["sha256"]:
             raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
-        header = _header(np.dtype(entry["dtype"]), tuple(entry["shape"]))
+        header = npy_header(np.dtype(entry["dtype"]), tuple(entry["shape"]))
         with file.open("rb") as stream:
             agrees = stream.read(len(header)) == header
     except OSError as problem:
@@ -224,14 +269,6 @@ def _read_array(path: Path, name: str, entry: dict[str, Any], *, verify: bool) -
     if not agrees:
         raise ArtifactError(f"`{file}` does not hold the {name} the manifest describes. {_AGAIN}")
     return _map(file, entry, offset=len(header))
-
-
-def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """The .npy header of such an array: compared, never parsed, so that no file can mislead us."""
-    stream = io.BytesIO()
-    about = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, about)
-    return stream.getvalue()
 
 
 def _map(file: Path, entry: dict[str, Any], *, offset: int) -> np.ndarray:
