@@ -10,7 +10,15 @@ import typer
 from rainpp import __version__
 from rainpp.complaint import Should
 from rainpp.settings import read_settings
-from rainpp.terminal import ProgressBars, reporting, say, show_json, show_pairs, show_table
+from rainpp.terminal import (
+    ProgressBars,
+    reporting,
+    say,
+    show_checks,
+    show_json,
+    show_pairs,
+    show_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,6 +124,9 @@ def precompute(
     interventions: Annotated[
         list[str] | None, typer.Option("--intervention", help="delete or relabel; repeat.")
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help='To use beside the rows, such as "8GB".')
+    ] = None,
     database: DatabasePath = None,
     table: Table = None,
     args: Arguments = None,
@@ -129,7 +140,7 @@ def precompute(
             read_settings(config)
             .override("model", factory=model, checkpoint=checkpoint, name=name)
             .override("training", path=training, inputs=inputs, label=label, id=id_column)
-            .override("index", path=index, k=k, interventions=interventions)
+            .override("index", path=index, k=k, interventions=interventions, memory=memory)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
         from rainpp.workspace import build_index
@@ -217,6 +228,7 @@ def inspect(
             show_json({**_about(index), **spectrum})
         else:
             show_pairs({**_about(index), **_spectrum(index), **index.manifest["checks"]})
+            show_checks(index.manifest.get("self_checks", []))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@
     path = "clothing.rain"
     k = "auto"
     interventions = ["delete", "relabel"]
+    memory = "8GB"                         # beside the rows; half of what is free by default
 
     [database]
     path = "shop.duckdb"
@@ -80,6 +81,11 @@ def _read_k(value: Any, _folder: Path) -> int | str | None:
     return value if value == "auto" or (type(value) is int and value >= 1) else None
 
 
+def _read_size(value: Any, _folder: Path) -> int | str | None:
+    positive = type(value) is int and value >= 1
+    return value if positive or (isinstance(value, str) and value.strip()) else None
+
+
 def _read_interventions(value: Any, folder: Path) -> tuple[str, ...] | None:
     words = _read_words(value, folder)
     known = words and set(words) <= set(_INTERVENTIONS) and len(set(words)) == len(words)
@@ -101,13 +107,14 @@ _WORD = _Rule(_read_word, "a string that is not empty")
 _NAME = _Rule(_read_identifier, "a plain SQL identifier")
 _WORDS = _Rule(_read_words, "a name or a list of names")
 _K = _Rule(_read_k, '"auto" or a whole number >= 1')
+_MEMORY = _Rule(_read_size, 'a number of bytes or a size such as "8GB"')
 _KINDS = _Rule(_read_interventions, f"a list of different words from {list(_INTERVENTIONS)}")
 _CLASSES = _Rule(_read_classes, "a list of strings or numbers, one for each output of the model")
 
 _RULES: dict[str, dict[str, _Rule]] = {
     "model": {"factory": _IMPORT, "checkpoint": _PATH, "name": _NAME},
     "training": {"path": _PATH, "inputs": _WORDS, "label": _WORD, "id": _WORD},
-    "index": {"path": _PATH, "k": _K, "interventions": _KINDS},
+    "index": {"path": _PATH, "k": _K, "interventions": _KINDS, "memory": _MEMORY},
     "database": {
         "path": _PATH,
         "table": _WORD,
@@ -144,6 +151,7 @@ class IndexSettings:
     path: Path | None = None
     k: int | str = "auto"
     interventions: tuple[str, ...] | None = None
+    memory: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

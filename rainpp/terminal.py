@@ -76,6 +76,20 @@ def show_pairs(pairs: Mapping[str, Any]) -> None:
         typer.echo(f"{name:<{width}}  {_cell(value)}")
 
 
+def show_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    """What an index found out about itself, one line each; advice under what did not pass.
+
+    In colour on a terminal; elsewhere the colours are left out.
+    """
+    for check in checks:
+        passed = check["passed"]
+        word = typer.style("ok " if passed else "BAD", fg="green" if passed else "red", bold=True)
+        value = "-" if check["value"] is None else f"{check['value']:.3g} ({check['limit']:g})"
+        typer.echo(f"{word}\t{check['name']}\t{value}\t{check['note']}")
+        if check["advice"]:
+            typer.echo("   \t" + typer.style(check["advice"], fg="yellow"))
+
+
 def _cell(value: Any, *, digits: int = 6) -> str:
     value = _plain(value)
     if value is None:

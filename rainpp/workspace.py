@@ -81,6 +81,7 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
         k=settings.index.k,
         interventions=[_INTERVENTIONS[name]() for name in names] if names else None,
         ids=rows.ids,
+        memory=settings.index.memory,
         path=path,
         progress=progress,
     )

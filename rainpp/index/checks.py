@@ -19,7 +19,7 @@ from rainpp.lanczos.agreement import random_complaints
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.eigenpairs import Eigenpairs, Operator
 from rainpp.lanczos.optimum import Optimality
-from rainpp.lanczos.projection import gradient_of_probabilities
+from rainpp.lanczos.projection import example_losses, gradient_of_probabilities
 from rainpp.lanczos.subsample import Found
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
@@ -136,10 +136,10 @@ def _gradient(optimality: Optimality) -> Check:
 
 
 def _batch_split(model: Model, sample: TrainingSet) -> Check:
-    """The gradient of a sample in one batch against that in batches of about a third."""
+    """The losses of a sample in one batch against those in batches of about a third."""
     size = sample.num_rows
     whole, parts = (
-        np.asarray(Curvature.of(model, sample, batch_size=batch).gradient(), np.float64)
+        example_losses(model, sample, batch_size=batch).astype(np.float64)
         for batch in (size, max(size // 3, 1))
     )
     gap = _relative(parts, whole)
@@ -148,7 +148,7 @@ def _batch_split(model: Model, sample: TrainingSet) -> Check:
         gap,
         _ROUNDING,
         gap <= _ROUNDING,
-        f"gradient of {size} rows in one batch against three",
+        f"losses of {size} rows in one batch against batches of {max(size // 3, 1)}",
         _unless(
             gap <= _ROUNDING,
             "Rows of a batch influence each other: put batch norm and the like in evaluation mode.",
