@@ -48,6 +48,10 @@ def render() -> str:
         "sign": _sign,
         "latency": _latency,
         "relaxation": _relaxation,
+        "relaxation_cost": _predicted_cost,
+        "relaxation_generated": _generated,
+        "relaxation_onehot": _onehot,
+        "relaxation_tpch": _tpch,
     }
     parts = [_INTRODUCTION]
     for name, section in sections.items():
@@ -234,6 +238,55 @@ def _captured(runs: list[Run], scale: float) -> str:
         for run in runs
     ]
     return f"{head}\n{_table(columns, rows)}"
+
+
+def _predicted_cost(body: Run) -> str:
+    totals = [run for run in body["runs"] if "median_off_by" in run]
+    rows = [
+        [run["kind"], str(run["queries"]), f"{run['median_off_by']}", f"{run['worst_off_by']}"]
+        for run in totals
+    ]
+    return (
+        "## Predicted cost (`result.explain()`) against the clock\n\n"
+        "*Off by* is the larger of predicted / actual and actual / predicted.\n\n"
+        + _table(["queries", "number", "median off by", "worst off by"], rows)
+        + "\n"
+    )
+
+
+def _generated(body: Run) -> str:
+    (run,) = body["runs"]
+    return (
+        "## Random queries against enumeration of their possible worlds\n\n"
+        f"{run['queries']:,} queries that DuckDB binds, over {len(run['constructs'])} constructs: "
+        f"{_counted(run['statuses'])}; {run['disagreements']} disagree by more than 1e-9.\n"
+    )
+
+
+def _onehot(body: Run) -> str:
+    (run,) = body["runs"]
+    fixtures = run["fixtures"]
+    told = fixtures if isinstance(fixtures, str) else _counted(fixtures["counts"])
+    return (
+        "## Certain predictions: the relaxed answer against DuckDB's own rows\n\n"
+        f"{run['queries']:,} random queries: {_counted(run['statuses'])}; {run['disagreements']} "
+        f"disagree. Queries from sqlglot's own tests: {told}.\n"
+    )
+
+
+def _tpch(body: Run) -> str:
+    (run,) = body["runs"]
+    slowest = max(run["queries"], key=lambda query: query["uncertain_s"])
+    return (
+        "## TPC-H with a learned predicate in every query\n\n"
+        f"{len(run['queries'])} queries, with certain and with uncertain predictions: "
+        f"{_counted(run['counts'])}. The slowest, query {slowest['query']}, took "
+        f"{slowest['uncertain_s']} s: {slowest['uncertain_detail']}.\n"
+    )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items()))
 
 
 def _seconds(runs: list[Run]) -> str:
