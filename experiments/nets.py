@@ -166,7 +166,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, rows: Any) -> jax.Array:
         """Outputs (batch, widths[-1])."""
-        values = rows
+        values = rows.reshape(rows.shape[0], -1)
         for layer in self.layers[:-1]:
             values = nnx.tanh(layer(values))
         return self.layers[-1](values)

@@ -53,6 +53,7 @@ class LstmClassifier(nnx.Module):
     """Embedding, LSTM, and a dense layer on the state after the last token that is no padding."""
 
     def __init__(self, shape: LstmShape, *, rngs: nnx.Rngs):
+        self.shape = shape
         self.embedding = nnx.Embed(shape.num_tokens, shape.embedding, rngs=rngs)
         self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(shape.embedding, shape.hidden, rngs=rngs))
         self.head = nnx.Linear(shape.hidden, shape.num_outputs, rngs=rngs)
@@ -61,7 +62,7 @@ class LstmClassifier(nnx.Module):
         """Outputs (batch, R)."""
         words = self.embedding(inputs["tokens"])
         # NNX would start from its default type, float32, whatever that of the weights.
-        zeros = jnp.zeros((words.shape[0], self.rnn.cell.hidden_features), words.dtype)
+        zeros = jnp.zeros((words.shape[0], self.shape.hidden), words.dtype)
         lengths = inputs["mask"].astype(jnp.int32).sum(axis=1)
         (_, state), _ = self.rnn(
             words, initial_carry=(zeros, zeros), seq_lengths=lengths, return_carry=True

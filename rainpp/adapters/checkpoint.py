@@ -21,7 +21,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from rainpp.adapters.names import BARE, Name, joined, named_leaves, nested, restore_like
+from rainpp.adapters.names import BARE, Name, is_key, joined, named_leaves, nested, restore_like
 from rainpp.errors import ArtifactError
 from rainpp.types import PyTree
 
@@ -33,7 +33,9 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def load_checkpoint(path: str | os.PathLike[str], like: PyTree = None) -> PyTree:
+def load_checkpoint(
+    path: str | os.PathLike[str], like: PyTree = None, *, ignore_extra: bool = False
+) -> PyTree:
     """The saved pytree, with NumPy arrays as leaves.
 
     Parameters
@@ -41,6 +43,7 @@ def load_checkpoint(path: str | os.PathLike[str], like: PyTree = None) -> PyTree
     path : a file ending in .npz, .safetensors or .msgpack, or an Orbax directory.
     like : a pytree that gives structure, shapes and types; see `restore_like`. Without it the
         result is a nested dict (Orbax also keeps lists), keyed by the parts of the names.
+    ignore_extra : read what `like` has and leave the rest, such as the state of an optimiser.
 
     Raises
     ------
@@ -52,7 +55,7 @@ def load_checkpoint(path: str | os.PathLike[str], like: PyTree = None) -> PyTree
     if like is None:
         return tree
     try:
-        return restore_like(tree, like)
+        return restore_like(tree, like, ignore_extra=ignore_extra)
     except ArtifactError as problem:
         raise ArtifactError(f"checkpoint `{place}`: {problem}") from problem
 
@@ -219,7 +222,7 @@ def _separated(name: Name, separator: str, suffix: str) -> str:
 
 
 def _plain(name: Name, leaf: Any) -> np.ndarray:
-    array = np.asarray(leaf)
+    array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     if array.dtype.hasobject or array.dtype.kind in "US":
         raise ArtifactError(f"`{joined(name)}` is a {type(leaf).__name__}, not a numeric array.")
     return array

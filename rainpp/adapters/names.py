@@ -17,11 +17,13 @@ Name = tuple[str, ...]
 BARE = "__array__"
 
 
-def restore_like(tree: PyTree, like: PyTree) -> PyTree:
+def restore_like(tree: PyTree, like: PyTree, *, ignore_extra: bool = False) -> PyTree:
     """The arrays of `tree` in the structure of `like`, matched by name.
 
     Lists, tuples, named tuples and NNX states are matched by position or field; names may be split
-    by "." or "/". Floating arrays are cast to the type in `like`.
+    by "." or "/". Floating arrays are cast to the type in `like`, and random keys made
+    of their data.
+    With `ignore_extra`, arrays `like` does not have are left out.
 
     Raises
     ------
@@ -31,8 +33,9 @@ def restore_like(tree: PyTree, like: PyTree) -> PyTree:
     wanted = {joined(name): leaf for name, leaf in named_leaves(like)}
     if len(found) == 1 and set(wanted) == {BARE}:
         found = {BARE: next(iter(found.values()))}
-    _check_names(set(found), set(wanted))
-    leaves = [_fitted(name, found[name], leaf) for name, leaf in wanted.items()]
+    names = set(found) & set(wanted) if ignore_extra else set(found)
+    _check_names(names, set(wanted))
+    leaves = [fitted(name, found[name], leaf) for name, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -48,7 +51,15 @@ def _check_names(found: set[str], wanted: set[str]) -> None:
     raise ArtifactError(f"the saved tree {' and '.join(parts)}. Was it saved from another model?")
 
 
-def _fitted(name: str, value: Any, like: Any) -> np.ndarray:
+def fitted(name: str, value: Any, like: Any) -> Any:
+    """The array `value` in the type of `like`.
+
+    Raises
+    ------
+    ArtifactError : another shape, or another kind of type.
+    """
+    if is_key(like):
+        return _as_key(value, like)
     array, dtype = np.asarray(value), np.dtype(jax.numpy.result_type(like))
     shape = tuple(np.shape(like))
     if array.shape != shape:
@@ -56,6 +67,19 @@ def _fitted(name: str, value: Any, like: Any) -> np.ndarray:
     if _kind(array.dtype) != _kind(dtype):
         raise ArtifactError(f"`{name}` has type {array.dtype}; {dtype} is needed.")
     return array.astype(dtype, copy=False)
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether it holds JAX's typed random keys, as the dropout of an NNX model does."""
+    kind = getattr(leaf, "dtype", None)
+    return kind is not None and jax.numpy.issubdtype(kind, jax.dtypes.prng_key)
+
+
+def _as_key(value: Any, like: Any) -> Any:
+    if is_key(value):
+        return value
+    own = jax.random.key_impl(like) if isinstance(like, jax.Array) else None
+    return jax.random.wrap_key_data(jax.numpy.asarray(value), impl=own)
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
