@@ -17,6 +17,7 @@ from rainpp.errors import one_line
 from rainpp.index.prepare import Prepared
 from rainpp.lanczos.agreement import random_complaints
 from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.devices import num_devices
 from rainpp.lanczos.eigenpairs import Eigenpairs, Operator
 from rainpp.lanczos.optimum import Optimality
 from rainpp.lanczos.projection import example_losses, gradient_of_probabilities
@@ -138,9 +139,10 @@ def _gradient(optimality: Optimality) -> Check:
 def _batch_split(model: Model, sample: TrainingSet) -> Check:
     """The losses of a sample in one batch against those in batches of about a third."""
     size = sample.num_rows
+    third = max(size // (3 * num_devices()), 1)
     whole, parts = (
         example_losses(model, sample, batch_size=batch).astype(np.float64)
-        for batch in (size, max(size // 3, 1))
+        for batch in (size, third)
     )
     gap = _relative(parts, whole)
     return Check(
@@ -148,7 +150,7 @@ def _batch_split(model: Model, sample: TrainingSet) -> Check:
         gap,
         _ROUNDING,
         gap <= _ROUNDING,
-        f"losses of {size} rows in one batch against batches of {max(size // 3, 1)}",
+        f"losses of {size} rows in one batch against batches of {third}",
         _unless(
             gap <= _ROUNDING,
             "Rows of a batch influence each other: put batch norm and the like in evaluation mode.",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from rainpp.lanczos.devices import divided, num_devices, padded_rows
 from rainpp.lanczos.sample import Sample
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
@@ -44,13 +44,8 @@ class StreamedBatches:
     def chunks(self) -> Iterator[Batches]:
         """All rows, in order; every chunk but a short last one has the same shape."""
         for start in range(0, self.training.num_rows, self.rows_per_chunk):
-            where = slice(start, start + self.rows_per_chunk)
-            inputs = jax.tree.map(
-                lambda leaf, part=where: np.asarray(leaf[part]), self.training.inputs
-            )
-            yield _folded(
-                (inputs, self.training.labels[where]), self.weights[where], self.batch_size
-            )
+            stop = min(start + self.rows_per_chunk, self.training.num_rows)
+            yield _folded(self.training, self.weights, self.batch_size, slice(start, stop))
 
 
 def make_batches(
@@ -69,11 +64,12 @@ def make_batches(
     """
     rows = training if sample is None else training.take(sample.rows)
     weights = rows.weights if sample is None else rows.weights * sample.weights
-    size = min(batch_size, rows.num_rows)
+    size = min(batch_size, -(-rows.num_rows // num_devices()))
     per_row = row_bytes(rows)
     if per_row * rows.num_rows <= resident_bytes:
-        return _folded((rows.inputs, rows.labels), weights, size)
-    chunk = max(resident_bytes // 4 // (per_row * size), 1) * size
+        return _folded(rows, weights, size, slice(0, rows.num_rows))
+    step = size * num_devices()
+    chunk = max(resident_bytes // 4 // (per_row * step), 1) * step
     return StreamedBatches(rows, weights, size, chunk)
 
 
@@ -83,15 +79,19 @@ def row_bytes(training: TrainingSet) -> int:
     return sum(int(np.prod(shape)) * size for shape, size in shapes)
 
 
-def _folded(rows: tuple[Any, Any], weights: np.ndarray, size: int) -> Batches:
-    padding = -len(weights) % size
-    # Padding repeats a real row: its loss is finite for every model, where zeros may not be.
-    inputs, labels = jax.tree.map(lambda leaf: _fold(np.asarray(leaf), padding, size), rows)
-    padded = np.concatenate([weights, np.zeros(padding)]).astype(np.float32)
-    return Batches(inputs, labels, jnp.asarray(padded.reshape(-1, size)))
+def _folded(training: TrainingSet, weights: np.ndarray, size: int, where: slice) -> Batches:
+    """Rows `where` in batches; as many for every device."""
+    step = size * num_devices()
+    shape = (-(-(where.stop - where.start) // step) * num_devices(), size)
 
+    def fold(leaf: Any) -> jax.Array:
+        def part(own: slice) -> np.ndarray:
+            rows = slice(where.start + own.start * size, where.start + own.stop * size)
+            return padded_rows(leaf, rows, where.stop).reshape(-1, size, *leaf.shape[1:])
 
-def _fold(rows: np.ndarray, padding: int, size: int) -> jax.Array:
-    if padding:
-        rows = np.concatenate([rows, np.repeat(rows[:1], padding, axis=0)])
-    return jnp.asarray(rows.reshape(-1, size, *rows.shape[1:]))
+        return divided((*shape, *leaf.shape[1:]), part)
+
+    counted = np.zeros(shape)
+    counted.reshape(-1)[: where.stop - where.start] = weights[where]
+    inputs, labels = jax.tree.map(fold, (training.inputs, training.labels))
+    return Batches(inputs, labels, divided(shape, lambda own: counted[own]))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rainpp.lanczos.batches import RESIDENT_BYTES, Batches, StreamedBatches, make_batches
+from rainpp.lanczos.devices import sum_over_rows
 from rainpp.lanczos.sample import Sample
 from rainpp.model import Model, Network
 from rainpp.training_set import TrainingSet
@@ -86,8 +87,11 @@ class Curvature:
 
     def _sum(self, function: Callable[..., jax.Array], *along: jax.Array) -> jax.Array:
         """Σ over the chunks of `function`, a weighted sum over the rows of one."""
-        kernel = self.model.network.jit(function)
-        parts = (kernel(self.model.theta, chunk, *along) for chunk in self.batches.chunks())
+        network, theta = self.model.network, self.model.theta
+        parts = (
+            sum_over_rows(network, function, theta, chunk, *along)
+            for chunk in self.batches.chunks()
+        )
         total = next(parts)
         for part in parts:
             total = total + part

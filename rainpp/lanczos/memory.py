@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rainpp.errors import MemoryBudgetError, SettingsError
@@ -144,7 +143,7 @@ def fit_curvature(
 
     def measure(size: int) -> int:
         rows = _rows_like(training, (2, size))
-        weights: Any = jax.ShapeDtypeStruct((2, size), jnp.float32)
+        weights: Any = jax.ShapeDtypeStruct((2, size), model.theta.dtype)
         kernel = product_kernel(model.network, kind)
         return _needed(kernel, model.theta, Batches(*rows, weights), model.theta)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rainpp.errors import DataError
+from rainpp.lanczos.devices import map_rows
 from rainpp.model import Model, Network, batched, check_inputs
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree, silent
@@ -52,13 +53,11 @@ def project_training(
     because ℓ depends on the label only through the outputs. Rows that were trained with a weight
     have their gradients times it: that is what leaves the objective with them.
     """
-    kernel = training_kernel(model.network, relabel)
-    vectors = jnp.asarray(vectors)
-    parts: list[tuple[Any, ...]] = []
-    rows = {"inputs": training.inputs, "labels": training.labels}
-    for batch, where in batched(rows, training.num_rows, batch_size):
-        result = kernel(model.theta, vectors, batch["inputs"], batch["labels"])
-        parts.append(tuple(np.asarray(part)[: where.stop - where.start] for part in result))
+    kernel = (model.network, _project_batch, {"relabel": relabel})
+    fixed, rows = (model.theta, jnp.asarray(vectors)), (training.inputs, training.labels)
+    parts: list[tuple[np.ndarray, ...]] = []
+    for part, where in map_rows(kernel, fixed, rows, training.num_rows, batch_size):
+        parts.append(part)
         progress("projections", where.stop, training.num_rows)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     if not training.unweighted:
@@ -84,13 +83,9 @@ def example_losses(model: Model, training: TrainingSet, *, batch_size: int = 409
     ------
     DataError : the loss of some row is not finite.
     """
-    kernel = model.network.jit(Network.losses)
-    parts: list[np.ndarray] = []
-    rows = {"inputs": training.inputs, "labels": training.labels}
-    for batch, where in batched(rows, training.num_rows, batch_size):
-        values = kernel(model.theta, batch["inputs"], batch["labels"])
-        parts.append(np.asarray(values)[: where.stop - where.start])
-    losses = np.concatenate(parts)
+    kernel, rows = (model.network, Network.losses, {}), (training.inputs, training.labels)
+    found = map_rows(kernel, (model.theta,), rows, training.num_rows, batch_size)
+    losses = np.concatenate([part for part, _ in found])
     bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
         raise DataError(
@@ -136,15 +131,13 @@ def project_inference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (V, R) of inference rows and their derivatives along each vector (V, R, k)."""
     num_rows = check_inputs(inputs)
-    kernel = model.network.jit(_probability_tangents)
-    vectors = jnp.asarray(vectors)
+    kernel = (model.network, _probability_tangents, {})
+    fixed = (model.theta, jnp.asarray(vectors))
     values: list[np.ndarray] = []
     tangents: list[np.ndarray] = []
-    for rows, where in batched(inputs, num_rows, batch_size):
-        count = where.stop - where.start
-        part = kernel(model.theta, vectors, rows)
-        values.append(np.asarray(part[0])[:count])
-        tangents.append(np.asarray(part[1])[:count])
+    for part, where in map_rows(kernel, fixed, (inputs,), num_rows, batch_size):
+        values.append(part[0])
+        tangents.append(part[1])
         progress("inference projections", where.stop, num_rows)
     return np.concatenate(values), np.concatenate(tangents)
 
