@@ -16,7 +16,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,24 @@ def write(
     ------
     ArtifactError : `path` exists and is not an index, or the disk refuses; the old index stays.
     """
-    check_target(path)
     try:
-        (path / _ARRAYS).mkdir(parents=True, exist_ok=True)
-        entries = {name: _write_array(path, name, array) for name, array in arrays.items()}
-        sealed = _seal({**manifest, "schema": SCHEMA, "arrays": entries})
-        replace_file(path / MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
+        commit(path, manifest, arrays)
     except OSError as problem:
         raise ArtifactError(
             f"cannot write the index `{path}`: {problem.strerror or problem}. "
             "What was there before is unchanged."
         ) from problem
+
+
+def commit(
+    path: Path, manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray | Finished]
+) -> None:
+    """What `write` does; it may also raise the OSError of a disk that refuses."""
+    check_target(path)
+    (path / _ARRAYS).mkdir(parents=True, exist_ok=True)
+    entries = {name: _write_array(path, name, array) for name, array in arrays.items()}
+    sealed = _seal({**manifest, "schema": SCHEMA, "arrays": entries})
+    replace_file(path / MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
     _remove_unused(path, {entry["file"] for entry in entries.values()})
 
 
@@ -152,7 +160,7 @@ def _write_array(path: Path, name: str, array: np.ndarray | Finished) -> dict[st
     handle, temporary = tempfile.mkstemp(dir=path / _ARRAYS, prefix=f".{name}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.save(file, np.asarray(array, order="C"), allow_pickle=False)
+            np.save(_Writer(file.write), np.asarray(array, order="C"), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         digest = _hash_file(Path(temporary))
@@ -162,6 +170,13 @@ def _write_array(path: Path, name: str, array: np.ndarray | Finished) -> dict[st
         Path(temporary).unlink(missing_ok=True)
         raise
     return _entry(path, Finished(path / final, array.dtype, array.shape), digest)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Nothing but `write`: given a real file, NumPy does not say why a disk refuses."""
+
+    write: Callable[[Any], int]
 
 
 def _adopt(path: Path, name: str, array: Finished) -> dict[str, Any]:

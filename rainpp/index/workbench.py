@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable, Generator, Mapping
@@ -113,13 +114,16 @@ class Workbench:
             shutil.rmtree(self._folder)
         with self.writing():
             self._folder.mkdir(parents=True, exist_ok=True)
-            np.save(file, losses, allow_pickle=False)
+            content = io.BytesIO()
+            np.save(content, losses, allow_pickle=False)
+            store.replace_file(file, content.getvalue())
 
     def write(self, manifest: dict[str, Any], arrays: Arrays) -> None:
         """Replace the index at the path in one step, then throw the work away."""
         self.flush()
         self.close()
-        store.write(self._path, manifest, arrays)
+        with self.writing():
+            store.commit(self._path, manifest, arrays)
         shutil.rmtree(self._path / store.BUILDING, ignore_errors=True)
 
     @contextmanager
