@@ -74,14 +74,15 @@ def compare(
     )
     found = [_correlation(a, b) for a, b in zip(first.T, second.T, strict=True)]
     between = float(np.median(found))
-    cosines = np.linalg.svd(vectors[:k] @ vectors[k:].T, compute_uv=False)
-    return Agreement(
-        rows,
-        between,
-        of_both(between),
-        of_both(min(found)),
-        float(np.mean(np.minimum(cosines, 1.0) ** 2)),
-    )
+    overlap = float(overlaps(vectors[:k], vectors[k:])[-1])
+    return Agreement(rows, between, of_both(between), of_both(min(found)), overlap)
+
+
+def overlaps(first: np.ndarray, second: np.ndarray) -> FloatArray:
+    """Mean squared cosine between the subspaces of the first 1, 2, ... k rows (k, d) of each."""
+    squares = (first.astype(np.float64) @ second.T.astype(np.float64)) ** 2
+    together = np.array([squares[:i, :i].sum() / i for i in range(1, len(squares) + 1)])
+    return np.minimum(together, 1.0)
 
 
 def of_both(between: float) -> float:

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.sample import Sample
 from rainpp.training_set import TrainingSet
 from tests import oracles
 
@@ -55,3 +56,80 @@ def test_l2_is_on_the_diagonal():
     vector = jax.random.normal(jax.random.key(2), (light.model.num_params,))
     difference = curvature_of(heavy).hvp(vector) - curvature_of(light).hvp(vector)
     assert_allclose(difference, 0.5 * vector, atol=1e-12)
+
+
+def gauss_newton_of(problem, weights=None):
+    """Jᵀ diag(w) ∇²ℓ J / n + l2, row by row, from dense derivatives (d, d)."""
+    model = problem.model
+    total = np.zeros((model.num_params, model.num_params))
+    factors = np.ones(len(problem.labels)) if weights is None else weights
+    jacobian = jax.jit(jax.jacobian(lambda t, x: model.outputs(t, x[None])[0]))
+    bend = jax.jit(jax.hessian(model.criterion.of_row))
+    for x, y, weight in zip(problem.inputs, problem.labels, factors, strict=True):
+        rows = np.asarray(jacobian(model.theta, jnp.asarray(x)))
+        outputs = model.outputs(model.theta, jnp.asarray(x)[None])[0]
+        total += weight * rows.T @ np.asarray(bend(outputs, jnp.asarray(y))) @ rows
+    return total / len(problem.labels) + model.l2 * np.eye(model.num_params)
+
+
+def columns_of(problem, *, weights=None, **settings):
+    training = TrainingSet.checked(problem.model, problem.inputs, problem.labels, weights=weights)
+    curvature = Curvature.of(problem.model, training, **settings)
+    return np.stack([np.asarray(curvature.hvp(row)) for row in jnp.eye(curvature.dimension)])
+
+
+def weights_of(problem):
+    drawn = np.random.default_rng(5).uniform(0, 3, len(problem.labels))
+    return np.where(np.arange(len(problem.labels)) % 7 == 0, 0.0, drawn)  # some rows do not count
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("make", [oracles.solved_regression, oracles.random_mlp])
+def test_gauss_newton_is_the_dense_one(make, weighted):
+    problem = make()
+    weights = weights_of(problem) if weighted else None
+    found = columns_of(problem, weights=weights, kind="gauss_newton", batch_size=7)
+    # Row weights are kept in single precision.
+    assert_allclose(found, gauss_newton_of(problem, weights), atol=1e-7 if weighted else 1e-12)
+    assert np.linalg.eigvalsh(found).min() > 0.99 * problem.model.l2  # convex losses
+
+
+def test_gauss_newton_of_a_linear_model_is_its_hessian():
+    problem = oracles.solved_regression()
+    hessian, gauss_newton = (columns_of(problem, kind=kind) for kind in ("hessian", "gauss_newton"))
+    assert_allclose(hessian, gauss_newton, atol=1e-12)
+
+
+def test_gauss_newton_of_a_net_is_not_its_hessian():
+    problem = oracles.random_mlp(l2=0.0)
+    hessian, gauss_newton = (columns_of(problem, kind=kind) for kind in ("hessian", "gauss_newton"))
+    assert np.linalg.eigvalsh(hessian).min() < -1e-3
+    assert np.linalg.eigvalsh(gauss_newton).min() > -1e-12
+    assert np.abs(hessian - gauss_newton).max() > 1e-3
+
+
+def test_weights_multiply_the_losses_and_the_mean_stays_over_all_rows():
+    problem = oracles.random_mlp()
+    weights, model = weights_of(problem), problem.model
+
+    def value(theta):
+        losses = model.example_losses(theta, jnp.asarray(problem.inputs), problem.labels)
+        return jnp.mean(jnp.asarray(weights) * losses) + 0.5 * model.l2 * jnp.sum(theta**2)
+
+    training = TrainingSet.checked(model, problem.inputs, problem.labels, weights=weights)
+    curvature = Curvature.of(model, training, batch_size=9)
+    # Row weights are kept in single precision.
+    assert curvature.value() == pytest.approx(float(value(model.theta)), rel=1e-7)
+    assert_allclose(curvature.gradient(), jax.grad(value)(model.theta), atol=1e-7)
+    dense = np.asarray(jax.hessian(value)(model.theta))
+    assert_allclose(columns_of(problem, weights=weights), dense, atol=1e-7)
+
+
+def test_a_sample_is_the_weighted_mean_of_its_rows():
+    """Every row drawn twice as heavy and half of them: the dense Hessian of those rows."""
+    problem = oracles.random_mlp()
+    chosen = np.arange(0, 40, 2)
+    half = oracles.Problem(problem.model, problem.inputs[chosen], problem.labels[chosen])
+    sample = Sample(chosen, np.full(20, 2.0))
+    dense = oracles.dense_hessian(half.model, half.inputs, half.labels)
+    assert_allclose(columns_of(problem, sample=sample, batch_size=7), dense, atol=1e-12)

@@ -1,0 +1,118 @@
+"""How many eigenpairs to keep: AUC_R for every k, and what the library could know of it beforehand.
+
+For every case: AUC_R of deletions by k, the same with scores damped as 1/(λ + λ₁), the spectrum,
+and how alike the leading subspaces of two small disjoint halves of the rows are for every k.
+
+    python -m experiments.choose_k [--cases adult sst2 logistic mlp] [--half 256 512]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import rainpp
+from experiments import results
+from experiments.cases import Case, adult_case, mnist_case, sst2_case
+from rainpp.lanczos.agreement import overlaps
+from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.eigenpairs import Eigenpairs, find_eigenpairs
+from rainpp.lanczos.projection import project_training
+from rainpp.lanczos.sample import Sample, Strata
+
+MOST = 30
+SEEDS = (0, 1, 2)
+ROWS = 4096  # whose curvature the scores use
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", nargs="+", default=["adult", "sst2", "logistic", "mlp"])
+    parser.add_argument("--halves", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--name", default="choose_k")
+    arguments = parser.parse_args()
+    runs: list[dict[str, Any]] = []
+    for group in arguments.cases:
+        for make in CASES[group]:
+            runs.append(measure(make(), arguments.halves))
+            settings = {"cases": arguments.cases, "halves": arguments.halves, "rows": ROWS}
+            command = "python -m experiments.choose_k"
+            results.save(arguments.name, command=command, settings=settings, runs=runs)
+
+
+CASES: dict[str, list[Callable[[], Case]]] = {
+    "adult": [lambda: adult_case(0.5), lambda: adult_case(0.7)],
+    "sst2": [sst2_case],
+    "logistic": [
+        lambda rate=rate: mnist_case("logistic", rate, rows=60_000) for rate in (0.1, 0.2, 0.3, 0.4)
+    ],
+    "small": [
+        lambda rate=rate, seed=seed: mnist_case("logistic", rate, rows=20_000, seed=seed)
+        for rate in (0.1, 0.3)
+        for seed in (1, 2)
+    ],
+    "mlp": [lambda rate=rate: mnist_case("mlp", rate, rows=20_000) for rate in (0.1, 0.3, 0.4)],
+}
+
+
+def measure(case: Case, halves: list[int]) -> dict[str, Any]:
+    """Everything about one case, as plain numbers."""
+    began = time.perf_counter()
+    strata = Strata(case.training.labels, seed=0)
+    sample = strata.half(ROWS // 2, 0).joined(strata.half(ROWS // 2, 1))
+    pairs = _pairs(case, sample)
+    projections = project_training(case.model, case.training, pairs.vectors).gradients
+    record: dict[str, Any] = {
+        "case": case.name,
+        "classes": case.num_classes,
+        "parameters": case.model.num_params,
+        "train_rows": case.training.num_rows,
+        "corrupted": int(case.corrupted.sum()),
+        "eigenvalues": [float(f"{value:.4g}") for value in pairs.values],
+        "auc_r": dict(_by_k(case, pairs, projections, damping=0.0)),
+        "auc_r_damped": dict(_by_k(case, pairs, projections, damping=float(pairs.values[0]))),
+        "overlap": {str(half): [_overlap(case, half, seed) for seed in SEEDS] for half in halves},
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    _print(record)
+    return record
+
+
+def _pairs(case: Case, sample: Sample, tolerance: float = 1e-3) -> Eigenpairs:
+    curvature = Curvature.of(case.model, case.training, sample=sample)
+    most = min(MOST, case.model.num_params)
+    return find_eigenpairs(curvature, most, num_classes=case.num_classes, tolerance=tolerance)
+
+
+def _overlap(case: Case, half: int, seed: int) -> list[float]:
+    """Shared part of the k leading directions of two halves, for every k."""
+    strata = Strata(case.training.labels, seed=seed)
+    first, second = (_pairs(case, strata.half(half, which), 1e-2) for which in (0, 1))
+    return [round(float(value), 3) for value in overlaps(first.vectors, second.vectors)]
+
+
+def _by_k(
+    case: Case, pairs: Eigenpairs, projections: np.ndarray, *, damping: float
+) -> Iterator[tuple[str, list[float]]]:
+    """AUC_R of deletions for k = 1, 2, ... by query."""
+    for query, gradient in case.gradients().items():
+        along = pairs.vectors.astype(np.float64) @ np.asarray(gradient)
+        terms = projections.astype(np.float64) * (along / (pairs.values + damping))
+        scores = np.cumsum(terms, axis=1).T
+        yield query, [round(rainpp.metrics.auc_r(row, case.corrupted), 4) for row in scores]
+
+
+def _print(record: dict[str, Any]) -> None:
+    print(record["case"], f"{record['seconds']} s", flush=True)
+    for query, found in record["auc_r"].items():
+        best = int(np.argmax(found)) + 1
+        enough = [k for k, value in enumerate(found, 1) if value >= 0.98 * max(found)]
+        print(f"  {query}: best {max(found):.3f} at {best}; within 2 %: {enough}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

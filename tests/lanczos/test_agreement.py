@@ -1,0 +1,96 @@
+"""How alike two samples rank: identical, unrelated, and what both together are worth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from rainpp.lanczos.agreement import Agreement, compare, of_both, overlaps
+from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.eigenpairs import find_eigenpairs
+from rainpp.training_set import TrainingSet
+from tests import oracles
+
+
+@pytest.fixture(scope="module")
+def solved():
+    problem = oracles.solved_regression()
+    training = TrainingSet.checked(problem.model, problem.inputs, problem.labels)
+    pairs = find_eigenpairs(Curvature.of(problem.model, training), 4, num_classes=3)
+    return problem.model, training, pairs
+
+
+def test_a_sample_agrees_with_itself(solved):
+    model, probe, pairs = solved
+    found = compare(model, probe, (pairs, pairs), rows=60, seed=0)
+    assert found.rows == 60
+    values = [found.between, found.correlation, found.narrowest, found.overlap]
+    assert_allclose(values, 1.0, atol=1e-9)
+    assert found.enough
+
+
+def test_the_sign_of_an_eigenvector_does_not_matter(solved):
+    model, probe, pairs = solved
+    flipped = dataclasses.replace(pairs, vectors=-pairs.vectors)
+    found = compare(model, probe, (pairs, flipped), rows=60, seed=0)
+    assert found.between == pytest.approx(1.0)
+    assert found.overlap == pytest.approx(1.0)
+
+
+def test_other_directions_do_not_agree(solved):
+    """Four of 15 directions against four orthogonal ones: no overlap, and not enough."""
+    model, probe, pairs = solved
+    rest = np.linalg.svd(pairs.vectors)[2][4:8]
+    other = dataclasses.replace(pairs, vectors=rest)
+    found = compare(model, probe, (pairs, other), rows=60, seed=0)
+    assert found.overlap == pytest.approx(0.0, abs=1e-12)
+    assert found.between < 0.8
+    assert not found.enough
+
+
+def test_more_pairs_on_one_side_are_not_compared(solved):
+    model, probe, pairs = solved
+    fewer = dataclasses.replace(pairs, values=pairs.values[:2], vectors=pairs.vectors[:2])
+    found = compare(model, probe, (pairs, fewer), rows=60, seed=0)
+    assert found.overlap == pytest.approx(1.0)
+    assert found.between == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
+def test_of_both_is_what_a_simulation_finds(noise):
+    """Truth plus independent noise twice: 200 000 draws put ±0.003 on a correlation."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=200_000)
+    first, second = (truth + noise * rng.normal(size=truth.size) for _ in range(2))
+    between = np.corrcoef(first, second)[0, 1]
+    together = np.corrcoef((first + second) / 2, truth)[0, 1]
+    assert of_both(between) == pytest.approx(together, abs=3e-3)
+
+
+def test_of_both_ends():
+    assert of_both(1.0) == 1.0
+    assert of_both(0.0) == 0.0
+    assert of_both(-0.5) == 0.0  # halves that contradict each other promise nothing
+
+
+@pytest.mark.parametrize(
+    ("correlation", "overlap", "enough"),
+    [(0.99, 0.7, True), (0.98, 0.9, False), (0.999, 0.6, False)],
+)
+def test_both_thresholds_must_be_met(correlation, overlap, enough):
+    assert Agreement(512, 0.9, correlation, 0.5, overlap).enough is enough
+
+
+def test_overlaps_are_the_squared_cosines_of_the_principal_angles():
+    rng = np.random.default_rng(1)
+    first, second = (np.linalg.qr(rng.normal(size=(12, 5)))[0].T for _ in range(2))
+    for k, found in enumerate(overlaps(first, second), start=1):
+        cosines = np.linalg.svd(first[:k] @ second[:k].T, compute_uv=False)
+        assert found == pytest.approx(np.mean(cosines**2))
+
+
+def test_overlaps_see_a_direction_that_is_one_place_later():
+    axes = np.eye(6)
+    found = overlaps(axes[:3], axes[[0, 2, 1]])
+    assert_allclose(found, [1.0, 0.5, 1.0])
