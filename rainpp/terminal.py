@@ -204,8 +204,8 @@ def reporting(*, debug: bool) -> Generator[None]:
             # Python flushes stdout once more at exit, which would complain again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(_BROKEN_PIPE) from None
-        except KeyboardInterrupt:
-            say("interrupted")
+        except KeyboardInterrupt as stopped:
+            say(f"interrupted: {stopped}" if str(stopped) else "interrupted")
             raise typer.Exit(_INTERRUPTED) from None
         except Exception as problem:
             if debug:
