@@ -48,7 +48,10 @@ def _check_names(found: set[str], wanted: set[str]) -> None:
         for what, names in (("is missing", missing), ("has an extra", extra))
         if names
     ]
-    raise ArtifactError(f"the saved tree {' and '.join(parts)}. Was it saved from another model?")
+    hint = " `ignore_extra=True` leaves out what is not asked for." if extra and not missing else ""
+    raise ArtifactError(
+        f"the saved tree {' and '.join(parts)}. Was it saved from another model?{hint}"
+    )
 
 
 def fitted(name: str, value: Any, like: Any) -> Any:
