@@ -19,6 +19,7 @@ from rainpp.terminal import (
     show_pairs,
     show_table,
 )
+from rainpp.types import silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +128,10 @@ def precompute(
     memory: Annotated[
         str | None, typer.Option("--memory", help='To use beside the rows, such as "8GB".')
     ] = None,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="One of several processes (srun, mpirun, variables)."),
+    ] = False,
     database: DatabasePath = None,
     table: Table = None,
     args: Arguments = None,
@@ -143,10 +148,15 @@ def precompute(
             .override("index", path=index, k=k, interventions=interventions, memory=memory)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
+        from rainpp.index.together import first_process, join_processes
         from rainpp.workspace import build_index
 
+        if distributed:
+            join_processes()
         with ProgressBars() as progress:
-            built = build_index(settings, progress)
+            built = build_index(settings, progress if first_process() else silent)
+        if not first_process():
+            return
         (show_json if as_json else show_pairs)(_about(built))
 
 

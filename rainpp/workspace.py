@@ -10,6 +10,7 @@ from rainpp.database import Database, connect
 from rainpp.errors import RainError, SettingsError, named
 from rainpp.index.artifact import Index, load
 from rainpp.index.build import precompute
+from rainpp.index.together import several_processes
 from rainpp.inference import Encode, resolve_columns, resolve_table
 from rainpp.intervention import Delete, Relabel
 from rainpp.model import Model
@@ -68,6 +69,11 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     RainError : everything that can be known to be missing is reported before the long work.
     """
     path = settings.require("index", "path")
+    if several_processes() and settings.database.path is not None:
+        raise SettingsError(
+            "several processes cannot open one DuckDB file: leave [database] out here, and call "
+            "db.materialize(...) once the index is there."
+        )
     if settings.database.path is not None:
         settings.require_existing("database", "path")
     model, rows = open_model(settings), read_rows(settings)

@@ -14,6 +14,7 @@ from rainpp.index.artifact import Index, load
 from rainpp.index.checks import run_checks
 from rainpp.index.prepare import check_options, prepare, request_of
 from rainpp.index.stages import find_in_memory, project_in_memory
+from rainpp.index.together import save_once, several_processes
 from rainpp.index.workbench import workbench
 from rainpp.intervention import Delete, Relabel
 from rainpp.lanczos.curvature import Curvature
@@ -99,7 +100,8 @@ def precompute(
     optimality = measure_optimality(Curvature.of(model, training), training, seed=seed)
     target = None if path is None else store.as_path(path)
     settings = {**options, "curvature_rows": curvature_rows, "interventions": list(kinds)}
-    with workbench(target, request_of(model, training, settings), losses) as bench:
+    kept = None if several_processes() else target
+    with workbench(kept, request_of(model, training, settings), losses) as bench:
         request = Request(
             model,
             training,
@@ -127,8 +129,11 @@ def precompute(
         }
         arrays: dict[str, Any] = {**_arrays(parts), **projections}
         bench.write(manifest, arrays)
+    index = Index(manifest, arrays, training=training)
     if target is None:
-        return Index(manifest, arrays, training=training)
+        return index
+    if several_processes():
+        return save_once(index, target)
     return replace(load(target, verify=False), training=training)
 
 
@@ -169,6 +174,7 @@ def _manifest(parts: _Parts, curvature: str) -> dict[str, Any]:
         "loss": parts.model.criterion.name,
         "l2": parts.model.l2,
         "num_train": parts.training.num_rows,
+        "appended_rows": 0,
         "num_params": parts.model.num_params,
         "num_classes": parts.num_classes,
         "interventions": list(parts.kinds),

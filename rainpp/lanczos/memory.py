@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from rainpp.errors import MemoryBudgetError, SettingsError
 from rainpp.lanczos.batches import RESIDENT_BYTES, Batches, row_bytes
@@ -115,11 +116,18 @@ def size_text(count: float) -> str:
 
 
 def free_memory() -> int:
-    """Bytes free on the device that JAX computes on: an accelerator's own, or the machine's."""
+    """Bytes free on a device that JAX computes on: an accelerator's own, or the machine's.
+
+    Of several processes the one with the least counts: their batches have to be the same.
+    """
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return _machine_memory()
+        free = int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    else:
+        free = _machine_memory() // jax.local_device_count()
+    if jax.process_count() == 1:
+        return free
+    return int(multihost_utils.process_allgather(np.asarray(free >> 20, np.int32)).min()) << 20
 
 
 def _machine_memory() -> int:
