@@ -16,6 +16,7 @@
     RainWarning (UserWarning)
     ├── NotAtOptimumWarning                       influence assumes an optimum
     ├── ConflictWarning                           complaints of which one undoes the other
+    ├── StaleCurvatureWarning                     many rows came after the curvature was computed
     └── SaturatedWarning                          predictions too certain for a gradient
 
 Each class also inherits the built-in a caller would expect, so ``except ValueError`` works.
@@ -89,6 +90,10 @@ class NotAtOptimumWarning(RainWarning):
 
 class ConflictWarning(RainWarning):
     """Two complaints ranked together fight: what helps one harms the other."""
+
+
+class StaleCurvatureWarning(RainWarning):
+    """A large share of the training rows was appended after the curvature was computed."""
 
 
 class SaturatedWarning(RainWarning):

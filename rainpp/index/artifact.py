@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,13 @@ from rainpp.complaint import Complaint
 from rainpp.errors import ArtifactError, DataError, ShapeError
 from rainpp.index import store
 from rainpp.index.lock import locked
+from rainpp.index.projecting import part_of
 from rainpp.intervention import InterventionTable
 from rainpp.lanczos.influence import query_change
 from rainpp.model import Model
 from rainpp.ranking import Backing, Ranking
 from rainpp.training_set import TrainingSet
-from rainpp.types import ClassValue
+from rainpp.types import ClassValue, Progress, PyTree, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,9 @@ class Index:
         ------
         ArtifactError : they are not the rows, in the order, it was built from.
         """
-        if training.fingerprint != self.manifest["data_fingerprint"]:
+        parts = self.manifest.get("data_parts")
+        same = parts_agree(training, parts) if parts else training.fingerprint == self._data
+        if not same:
             raise ArtifactError(
                 f"the index {self._name} was built from other training data (or another order of "
                 f"rows). Give the same inputs and labels, or run rainpp.precompute again."
@@ -142,6 +146,42 @@ class Index:
         grown = replace(self, arrays={**self.arrays, **arrays}, manifest={**self.manifest, **notes})
         return grown if self.path is None else save(grown, self.path)
 
+    def append(
+        self,
+        model: Model,
+        inputs: PyTree,
+        labels: Any,
+        *,
+        ids: Sequence[Any] | np.ndarray | None = None,
+        weights: Any = None,
+        progress: Progress = silent,
+    ) -> Index:
+        """The same index with more training rows, written to its path if it has one.
+
+        Only the new rows are projected, on the eigenvectors that are there; the curvature and the
+        inference tables stay as they are. A warning says when a tenth of the rows or more were
+        appended. The new projections are held in memory: append many rows in several calls.
+
+        Parameters
+        ----------
+        model : the one the index was built for.
+        inputs, labels, weights : the new rows, as for `rainpp.precompute` and of the same types.
+        ids : needed where the index has ids of its own; else positions go on.
+
+        Raises
+        ------
+        ArtifactError : another model; another process writes there, or has written since the index
+            was opened; the disk refuses. The old index stays.
+        DataError, ShapeError, ModelError : the rows cannot be used, or an id is there already.
+        """
+        from rainpp.index.append import append_rows
+
+        return append_rows(self, model, inputs, labels, ids=ids, weights=weights, progress=progress)
+
+    @property
+    def _data(self) -> str:
+        return str(self.manifest["data_fingerprint"])
+
     @property
     def _name(self) -> str:
         return f"`{self.path}`" if self.path else "in memory"
@@ -152,6 +192,19 @@ class Index:
             f"Index(k={self.k}, {self.num_train:,} training rows, "
             f"{self.manifest['num_params']:,} parameters, {kinds}; {self._name})"
         )
+
+
+def parts_agree(training: TrainingSet, parts: Sequence[dict[str, Any]]) -> bool:
+    """Whether these are the rows that were appended part by part."""
+    if training.num_rows != sum(part["rows"] for part in parts):
+        return False
+    start = 0
+    for part in parts:
+        where = slice(start, start + part["rows"])
+        if part_of(training, where).fingerprint != part["fingerprint"]:
+            return False
+        start = where.stop
+    return True
 
 
 def save(index: Index, path: str | Path) -> Index:

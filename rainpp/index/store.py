@@ -83,7 +83,7 @@ def read(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], dict[str, 
     ------
     ArtifactError : missing, incomplete, damaged, or written by an unknown version.
     """
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     arrays = {
         name: _read_array(path, name, entry, verify=verify)
         for name, entry in manifest["arrays"].items()
@@ -239,7 +239,13 @@ def _seal(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**body, "sha256": hashlib.sha256(canonical.encode()).hexdigest()}
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the index at `path`, its checksum compared.
+
+    Raises
+    ------
+    ArtifactError : as `read`.
+    """
     file = path / MANIFEST
     if not path.is_dir():
         raise ArtifactError(f"there is no index at `{path}`. Build one with rainpp.precompute.")

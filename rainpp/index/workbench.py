@@ -77,19 +77,19 @@ class Workbench:
     """The work of one request at one path; see `opened`."""
 
     def __init__(self, path: Path, folder: Path) -> None:
-        self._path, self._folder = path, folder
+        self._path, self.folder = path, folder
         self._run: KeptRun | None = None
         self._projections: KeptProjections | None = None
 
     def keeper(self, name: str) -> Keeper:
         """Of a Lanczos run; what the run before has not written is written now."""
         self.flush()
-        self._run = KeptRun(self._folder, name, self.writing)
+        self._run = KeptRun(self.folder, name, self.writing)
         return self._run
 
     def remembered(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` said the first time."""
-        file = self._folder / f"{name}.json"
+        file = self.folder / f"{name}.json"
         known = read_json(file)
         if known is None:
             with self.writing():
@@ -101,19 +101,19 @@ class Workbench:
         """Of the projections on `vectors`."""
         self.flush()
         digest = hashlib.sha256(np.ascontiguousarray(vectors).view(np.uint8).data).hexdigest()
-        self._projections = KeptProjections(self._folder, digest, self.writing)
+        self._projections = KeptProjections(self.folder, digest, self.writing)
         return self._projections
 
     def check_losses(self, losses: np.ndarray) -> None:
         """Start anew if the same parameters give other losses: `apply` has changed."""
-        file = self._folder / "losses.npy"
+        file = self.folder / "losses.npy"
         if file.exists():
             known = np.load(file, allow_pickle=False)
             if np.allclose(known, losses, rtol=_SAME_LOSSES, atol=_SAME_LOSSES):
                 return
-            shutil.rmtree(self._folder)
+            shutil.rmtree(self.folder)
         with self.writing():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             content = io.BytesIO()
             np.save(content, losses, allow_pickle=False)
             store.replace_file(file, content.getvalue())
@@ -151,9 +151,9 @@ class Workbench:
 
     def discard(self) -> None:
         """Throw this work away, and directories that are empty then."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            self._folder.parent.rmdir()
+            self.folder.parent.rmdir()
 
 
 def workbench(
