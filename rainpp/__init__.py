@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rainpp.errors import RainError, RainWarning
     from rainpp.index.artifact import Index, load
     from rainpp.index.build import precompute
+    from rainpp.index.estimate import estimate
     from rainpp.intervention import Delete, Relabel
     from rainpp.model import Model
     from rainpp.ranking import Ranking
@@ -35,6 +36,7 @@ _HOMES = {
     "Relabel": "rainpp.intervention",
     "Verification": "rainpp.verification",
     "connect": "rainpp.database",
+    "estimate": "rainpp.index.estimate",
     "load": "rainpp.index.artifact",
     "load_checkpoint": "rainpp.adapters.checkpoint",
     "precompute": "rainpp.index.build",
@@ -56,6 +58,7 @@ __all__ = [
     "Verification",
     "connect",
     "errors",
+    "estimate",
     "load",
     "load_checkpoint",
     "metrics",

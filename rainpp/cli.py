@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rainpp.index.artifact import Index
+    from rainpp.index.estimate import Estimate
     from rainpp.ranking import Ranking
     from rainpp.result import Result
 
@@ -128,6 +129,9 @@ def precompute(
     memory: Annotated[
         str | None, typer.Option("--memory", help='To use beside the rows, such as "8GB".')
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it will cost; writes nothing.")
+    ] = False,
     distributed: Annotated[
         bool,
         typer.Option("--distributed", help="One of several processes (srun, mpirun, variables)."),
@@ -149,10 +153,13 @@ def precompute(
             .override("database", path=database, table=table, args=args, encode=encode)
         )
         from rainpp.index.together import first_process, join_processes
-        from rainpp.workspace import build_index
+        from rainpp.workspace import build_index, estimate_index
 
         if distributed:
             join_processes()
+        if dry_run:
+            _show_estimate(estimate_index(settings), as_json=as_json)
+            return
         with ProgressBars() as progress:
             built = build_index(settings, progress if first_process() else silent)
         if not first_process():
@@ -239,6 +246,16 @@ def inspect(
         else:
             show_pairs({**_about(index), **_spectrum(index), **index.manifest["checks"]})
             show_checks(index.manifest.get("self_checks", []))
+
+
+def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+    if as_json:
+        show_json(found.as_dict())
+        return
+    columns = ["stage", "passes", "rows", "seconds"]
+    show_table(columns, [[s.name, s.passes, s.rows, s.seconds] for s in found.stages])
+    for line in found.summary():
+        typer.echo(line)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from rainpp.database import Database, connect
 from rainpp.errors import RainError, SettingsError, named
 from rainpp.index.artifact import Index, load
 from rainpp.index.build import precompute
+from rainpp.index.estimate import Estimate, estimate
 from rainpp.index.together import several_processes
 from rainpp.inference import Encode, resolve_columns, resolve_table
 from rainpp.intervention import Delete, Relabel
@@ -69,6 +70,28 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     RainError : everything that can be known to be missing is reported before the long work.
     """
     path = settings.require("index", "path")
+    model, rows, options = _request(settings)
+    index = precompute(model, rows.inputs, rows.labels, progress=progress, **options)
+    if settings.database.path is not None:
+        _register(settings, model, index, progress=progress).close()
+        index = load(path, verify=False)
+    return index
+
+
+def estimate_index(settings: Settings) -> Estimate:
+    """What `build_index` will cost, but for the predictions of a table.
+
+    Raises
+    ------
+    RainError : as `build_index`; the disk has too little room.
+    """
+    model, rows, options = _request(settings)
+    return estimate(model, rows.inputs, rows.labels, **options)
+
+
+def _request(settings: Settings) -> tuple[Model, TrainingRows, dict[str, Any]]:
+    """Model, rows and options of the index that is asked for, after a rehearsal of the rest."""
+    path = settings.require("index", "path")
     if several_processes() and settings.database.path is not None:
         raise SettingsError(
             "several processes cannot open one DuckDB file: leave [database] out here, and call "
@@ -80,21 +103,14 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     if settings.database.path is not None:
         _rehearse(settings, model, rows)
     names = settings.index.interventions
-    index = precompute(
-        model,
-        rows.inputs,
-        rows.labels,
-        k=settings.index.k,
-        interventions=[_INTERVENTIONS[name]() for name in names] if names else None,
-        ids=rows.ids,
-        memory=settings.index.memory,
-        path=path,
-        progress=progress,
-    )
-    if settings.database.path is not None:
-        _register(settings, model, index, progress=progress).close()
-        index = load(path, verify=False)
-    return index
+    options = {
+        "k": settings.index.k,
+        "interventions": [_INTERVENTIONS[name]() for name in names] if names else None,
+        "ids": rows.ids,
+        "memory": settings.index.memory,
+        "path": path,
+    }
+    return model, rows, options
 
 
 def open_database(settings: Settings, *, with_training: bool = False) -> Database:

@@ -30,9 +30,8 @@ def find_in_memory(
     ------
     MemoryBudgetError : one row does not fit, or memory ran out with half a batch too.
     """
-    k = 2 * prepared.num_classes if request.k == "auto" else int(request.k)
-    vectors = 2 * k + _MORE_VECTORS
     model, training, budget = prepared.model, prepared.training, prepared.budget
+    vectors = vectors_held(expected_pairs(request.k, prepared.num_classes, model.num_params))
     fit = _remembered(
         bench,
         "eigenpairs",
@@ -43,6 +42,16 @@ def find_in_memory(
         lambda size: sampled_eigenpairs(replace(request, batch_size=size)), fit.batch, budget
     )
     return found, _noted(fit, batch)
+
+
+def expected_pairs(k: int | str, num_classes: int, num_params: int) -> int:
+    """k, or what "auto" comes to on most data: a few more than there are classes."""
+    return min(num_classes + 2, num_params) if k == "auto" else int(k)
+
+
+def vectors_held(k: int) -> int:
+    """Vectors of d numbers in memory at once, for k pairs."""
+    return 2 * k + _MORE_VECTORS
 
 
 def project_in_memory(
