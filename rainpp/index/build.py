@@ -11,11 +11,12 @@ import numpy as np
 
 from rainpp.index import store
 from rainpp.index.artifact import Index, load
+from rainpp.index.before import built_before
 from rainpp.index.checks import run_checks
 from rainpp.index.prepare import check_options, prepare, request_of
 from rainpp.index.stages import find_in_memory, project_in_memory
 from rainpp.index.together import save_once, several_processes
-from rainpp.index.workbench import workbench
+from rainpp.index.workbench import request_hash, workbench
 from rainpp.intervention import Delete, Relabel
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.optimum import Optimality, measure_optimality
@@ -48,6 +49,7 @@ def precompute(
     memory: int | str | None = None,
     path: str | Path | None = None,
     seed: int = 0,
+    again: bool = True,
     progress: Progress = silent,
 ) -> Index:
     """Build the index of a trained model: once, before anybody complains.
@@ -68,6 +70,8 @@ def precompute(
     path : directory to write; None keeps the index in memory. Projections go straight to disk, and
         a run that was killed goes on where it was when the same call is made again.
     seed : of the Lanczos start vector; the same seed gives the same index.
+    again : build it even if `path` holds a finished and undamaged index of this very request;
+        False returns that one, with its inference tables, as `rainpp precompute` does.
     progress : called as (stage, done, total, note).
 
     Returns
@@ -100,8 +104,13 @@ def precompute(
     optimality = measure_optimality(Curvature.of(model, training), training, seed=seed)
     target = None if path is None else store.as_path(path)
     settings = {**options, "curvature_rows": curvature_rows, "interventions": list(kinds)}
+    asked = request_of(model, training, settings)
+    if target is not None and not again and not several_processes():
+        there = built_before(target, asked, training, losses)
+        if there is not None:
+            return there
     kept = None if several_processes() else target
-    with workbench(kept, request_of(model, training, settings), losses) as bench:
+    with workbench(kept, asked, losses) as bench:
         request = Request(
             model,
             training,
@@ -124,6 +133,7 @@ def precompute(
         parts = _Parts(model, training, found, losses, optimality, kinds, num_classes)
         manifest = {
             **_manifest(parts, curvature),
+            "request": request_hash(asked),
             "memory": memory_used,
             "self_checks": run_checks(prepared, found, optimality, seed=seed),
         }

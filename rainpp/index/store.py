@@ -183,6 +183,8 @@ def _adopt(path: Path, name: str, array: Finished) -> dict[str, Any]:
     """The entry of a complete file, which becomes a file of the index."""
     digest = _hash_file(array.file)
     final = path / _ARRAYS / f"{name}-{digest[:16]}.npy"
+    if array.file == final:  # it stays; without hard links, moving it would risk the old index
+        return _entry(path, array, digest)
     temporary = final.with_name(f".{name}-{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)

@@ -109,7 +109,7 @@ class Workbench:
         file = self.folder / "losses.npy"
         if file.exists():
             known = np.load(file, allow_pickle=False)
-            if np.allclose(known, losses, rtol=_SAME_LOSSES, atol=_SAME_LOSSES):
+            if same_losses(known, losses):
                 return
             shutil.rmtree(self.folder)
         with self.writing():
@@ -156,6 +156,19 @@ class Workbench:
             self.folder.parent.rmdir()
 
 
+def request_hash(request: Mapping[str, Any]) -> str:
+    """A request as 16 hexadecimal digits."""
+    content = json.dumps(dict(request), sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def same_losses(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether these are losses of one model on the same rows."""
+    return one.shape == other.shape and np.allclose(
+        one, other, rtol=_SAME_LOSSES, atol=_SAME_LOSSES
+    )
+
+
 def workbench(
     path: Path | None, request: Mapping[str, Any], losses: np.ndarray
 ) -> AbstractContextManager[Bench]:
@@ -176,8 +189,7 @@ def workbench(
 
 @contextmanager
 def _opened(path: Path, request: Mapping[str, Any], losses: np.ndarray) -> Generator[Bench]:
-    content = json.dumps(dict(request), sort_keys=True).encode()
-    folder = path / store.BUILDING / hashlib.sha256(content).hexdigest()[:16]
+    folder = path / store.BUILDING / request_hash(request)
     bench, existed = Workbench(path, folder), path.exists()
     useless = False
     try:

@@ -335,6 +335,52 @@ def test_reading_and_overwriting_need_no_work_directory(tmp_path, whole):
     assert_same(path, whole)
 
 
+# --- a finished index of the same request
+
+
+def test_a_finished_index_is_built_again_only_if_that_is_asked_for(monkeypatch, tmp_path, whole):
+    path = tmp_path / "x.rain"
+    build(path)
+    rainpp.load(path).with_arrays({"table": np.ones(3)}, {})
+    made = count_products(monkeypatch)
+    there = build(path, again=False)
+    assert made == []
+    assert there.arrays["table"].tolist() == [1, 1, 1]
+    assert there.training is not None
+    build(path)
+    assert made
+    assert_same(path, whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"k": 3},
+        {"ids": np.arange(2000) + 1},
+        {"labels": (LABELS + 1) % 4},
+        {"model": Model(lambda params, x: 1.01 * (x @ params), WEIGHTS, l2=0.01)},
+    ],
+    ids=lambda change: "+".join(change),
+)
+def test_an_index_of_another_request_is_replaced(tmp_path, change):
+    path = tmp_path / "x.rain"
+    build(path)
+    build(path, again=False, **change)
+    build(tmp_path / "alone.rain", **change)
+    assert_same(path, contents(tmp_path / "alone.rain"))
+
+
+def test_a_damaged_or_grown_index_is_replaced(tmp_path, whole):
+    path = tmp_path / "x.rain"
+    build(path)
+    next(path.glob("arrays/projections-*")).write_bytes(b"")
+    build(path, again=False)
+    assert_same(path, whole)
+    rainpp.load(path).append(MODEL, ROWS[:5], LABELS[:5])
+    build(path, again=False)
+    assert_same(path, whole)
+
+
 # --- a full disk
 
 
