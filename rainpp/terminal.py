@@ -21,8 +21,11 @@ from rainpp.errors import RainError, one_line
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-# A bar that flashes by is noise: steps shorter than this show none.
-_SECONDS_BEFORE_A_BAR = 2.0
+# A bar that flashes by is noise: steps shorter than this show none, and leave no line behind.
+_SECONDS_BEFORE_A_BAR = 0.2
+_SECONDS_BEFORE_A_LINE = 2.0
+# Where nothing can be drawn a long step says how far it is this often.
+_SECONDS_BETWEEN_LINES = 10.0
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130
 _LONGEST_LINE = 2000
@@ -113,29 +116,51 @@ def _plain(value: Any) -> Any:
 
 
 class ProgressBars:
-    """A `rainpp.types.Progress`: a bar on stderr for every step that takes over two seconds.
+    """A `rainpp.types.Progress`: the step that runs, on stderr.
 
-    Shows rate and time left on a terminal, and one line at the end of a step anywhere else.
+    On a terminal a bar with rate, time left and the latest remark; anywhere else a line every ten
+    seconds. A step of more than two seconds leaves one line behind.
     """
 
     def __init__(self) -> None:
         self._stage: str | None = None
-        self._started = self._now = 0.0
-        self._done = self._total = 0
+        self._started = self._now = self._said = 0.0
+        self._first = self._done = self._total = 0
         self._bars: RichProgress | None = None
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units of `stage` are finished; `note` is a short remark."""
+        now = time.monotonic()
         if stage != self._stage:
             self._finish()
-            self._stage, self._started = stage, time.monotonic()
-        self._done, self._total, self._now = done, total, time.monotonic()
-        if self._elapsed > _SECONDS_BEFORE_A_BAR and sys.stderr.isatty():
-            self._draw(note)
+            # What a run that went on from disk finds done took no time now.
+            self._stage, self._first = stage, done if done < total else 0
+            self._started = self._said = now
+        self._done, self._total, self._now = done, total, now
+        if sys.stderr.isatty():
+            if self._elapsed >= _SECONDS_BEFORE_A_BAR or self._bars is not None:
+                self._draw(note)
+        elif now - self._said >= _SECONDS_BETWEEN_LINES and done < total:
+            self._said = now
+            say(", ".join(filter(None, [self._progress, self._left, note])))
 
     @property
     def _elapsed(self) -> float:
         return self._now - self._started
+
+    @property
+    def _rate(self) -> float:
+        return (self._done - self._first) / self._elapsed if self._elapsed > 0 else 0.0
+
+    @property
+    def _progress(self) -> str:
+        return f"{self._stage}: {self._done} of {self._total}"
+
+    @property
+    def _left(self) -> str:
+        if not self._rate:
+            return ""
+        return f"at most {(self._total - self._done) / self._rate:.0f} s left"
 
     def _draw(self, note: str) -> None:
         if self._bars is None:
@@ -146,7 +171,7 @@ class ProgressBars:
             self._bars.task_ids[0],
             completed=self._done,
             total=self._total,
-            rate=self._done / self._elapsed,
+            rate=self._rate,
             note=note,
         )
 
@@ -154,8 +179,8 @@ class ProgressBars:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-        if self._stage is not None and self._elapsed > _SECONDS_BEFORE_A_BAR:
-            say(f"{self._stage}: {self._done} of {self._total} in {self._elapsed:.1f} s")
+        if self._stage is not None and self._elapsed > _SECONDS_BEFORE_A_LINE:
+            say(f"{self._progress} in {self._elapsed:.1f} s")
         self._stage = None
 
     def __enter__(self) -> ProgressBars:

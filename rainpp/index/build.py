@@ -100,8 +100,11 @@ def precompute(
         model, training, interventions=interventions, curvature_rows=curvature_rows, memory=memory
     )
     kinds, num_classes = prepared.kinds, prepared.num_classes
+    progress("losses and gradient", 0, 2)
     losses = example_losses(model, training)
+    progress("losses and gradient", 1, 2)
     optimality = measure_optimality(Curvature.of(model, training), training, seed=seed)
+    progress("losses and gradient", 2, 2)
     target = None if path is None else store.as_path(path)
     settings = {**options, "curvature_rows": curvature_rows, "interventions": list(kinds)}
     asked = request_of(model, training, settings)

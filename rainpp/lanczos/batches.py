@@ -27,6 +27,11 @@ class Batches:
     labels: jax.Array  # (num_batches, batch[, width])
     weights: jax.Array  # (num_batches, batch): what a row counts for, 0 for padding
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are, with padding."""
+        return int(self.weights.size)
+
     def chunks(self) -> Iterator[Batches]:
         """Everything at once."""
         yield self
@@ -40,6 +45,11 @@ class StreamedBatches:
     weights: np.ndarray  # (n,)
     batch_size: int
     rows_per_chunk: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.training.num_rows
 
     def chunks(self) -> Iterator[Batches]:
         """All rows, in order; every chunk but a short last one has the same shape."""

@@ -69,6 +69,11 @@ class Curvature:
         """Of θ*."""
         return np.dtype(self.model.theta.dtype)
 
+    @property
+    def rows(self) -> int:
+        """How many rows a product looks at."""
+        return self.batches.rows
+
     def value(self) -> float:
         """J(θ*)."""
         total = float(self._sum(_value))

@@ -11,6 +11,7 @@ import numpy as np
 from rainpp.errors import NotConverged, SettingsError
 from rainpp.lanczos.choose_k import choose_k
 from rainpp.lanczos.krylov import Krylov
+from rainpp.lanczos.watch import ritz_note
 from rainpp.types import silent
 
 # A Ritz pair counts as converged when ‖H y − θ y‖ <= TOLERANCE·θ. Scores computed with pairs at
@@ -129,8 +130,7 @@ def find_eigenpairs(
         keeper.save(krylov)
         values, residuals, _ = krylov.ritz()
         converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
-        note = f"{converged} converged, largest {values[0]:.3g}"
-        progress("eigenpairs", krylov.size, limit, note)
+        progress("eigenpairs", krylov.size, limit, ritz_note(values, converged))
     return _collect(krylov, k, num_classes, tolerance)
 
 

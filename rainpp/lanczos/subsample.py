@@ -21,6 +21,7 @@ from rainpp.lanczos.eigenpairs import (
     find_eigenpairs,
 )
 from rainpp.lanczos.sample import Sample, Strata
+from rainpp.lanczos.watch import watched
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
 from rainpp.types import silent
@@ -89,7 +90,7 @@ class Request:
             k,
             num_classes=self.num_classes,
             seed=self.seed,
-            progress=self.progress,
+            progress=watched(self.progress, name, operator.rows),
             keeper=self.keeper(name),
             tolerance=tolerance,
         )
