@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -58,13 +58,15 @@ class WideResNetShape:
     blocks : residual blocks in each group; see `PAPER_BLOCKS`.
     width : factor of the channels 16, 32, 64.
     num_channels : of an input image.
+    remat : compute each block again in a backward pass instead of keeping what is inside it.
     """
 
     blocks: int = 4
     width: int = 2
     num_channels: int = 3
     num_outputs: int = 10
-    groups: tuple[int, ...] = field(default=(16, 32, 64))
+    groups: tuple[int, ...] = (16, 32, 64)
+    remat: bool = False
 
     def plan(self) -> list[tuple[int, int, int]]:
         """Channels in, channels out and stride of every block."""
@@ -129,6 +131,7 @@ class WideResNet(nnx.Module):
 
     def __init__(self, shape: WideResNetShape, *, rngs: nnx.Rngs):
         plan = shape.plan()
+        self.run = nnx.remat(Block.__call__) if shape.remat else Block.__call__
         self.stem = _conv(shape.num_channels, shape.groups[0], 1, rngs)
         self.blocks = nnx.List(Block(*sizes, rngs=rngs) for sizes in plan)
         self.norm = nnx.BatchNorm(plan[-1][1], rngs=rngs)
@@ -138,7 +141,7 @@ class WideResNet(nnx.Module):
         """Outputs (batch, R) of images (batch, height, width, channels)."""
         values = self.stem(images)
         for block in self.blocks:
-            values = block(values)
+            values = self.run(block, values)
         return self.head(nnx.relu(self.norm(values)).mean(axis=(1, 2)))
 
 

@@ -120,7 +120,8 @@ def _split_nnx(model: nnx.Module, variables: PyTree) -> tuple[ApplyFunction, PyT
 
     def apply(params: PyTree, inputs: PyTree) -> Any:
         try:
-            return nnx.merge(graph, params, rest)(inputs, **flags)
+            # Variables made here: nnx.remat and nnx.scan refuse those of an outer trace.
+            return nnx.merge(graph, params, rest, copy=True)(inputs, **flags)
         except FlaxError as problem:
             raise ModelError(_refusal(model, problem)) from problem
 

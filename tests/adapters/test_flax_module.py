@@ -211,6 +211,27 @@ def test_nnx_dropout_without_a_default_is_off():
     assert net.dropout.deterministic is None
 
 
+class RematNnx(nnx.Module):
+    """Its layers are computed again in the backward pass, as large models do to save memory."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.net = NnxNet(rngs)
+
+    def __call__(self, x):
+        return nnx.remat(lambda net, rows: net(rows))(self.net, x)
+
+
+def test_nnx_remat_inside_a_compiled_gradient():
+    """Batch statistics and random states made outside the trace were "cannot mutate" errors."""
+    net = RematNnx(nnx.Rngs(0))
+    remat, plain = Model.from_flax(net), Model.from_flax(net.net)
+    slopes = [
+        jax.jit(jax.grad(lambda t, model=model: model.outputs(t, ROWS).sum()))(model.theta)
+        for model in (remat, plain)
+    ]
+    assert_allclose(*slopes, rtol=1e-6)
+
+
 class AlwaysTraining(linen.Module):
     """No way to switch dropout off."""
 
