@@ -71,7 +71,7 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     """
     path = settings.require("index", "path")
     model, rows, options = _request(settings)
-    index = precompute(model, rows.inputs, rows.labels, progress=progress, **options)
+    index = precompute(model, rows.inputs, rows.labels, again=False, progress=progress, **options)
     if settings.database.path is not None:
         _register(settings, model, index, progress=progress).close()
         index = load(path, verify=False)

@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 import rainpp
 from rainpp import terminal
 from rainpp.cli import app
+from rainpp.database import Database
+from rainpp.lanczos.curvature import Curvature
 
 RAINPP = [sys.executable, "-m", "rainpp.cli"]
 SQL = "SELECT region, count(*) AS n FROM photos WHERE predict(x, y) = 1 GROUP BY region"
@@ -142,6 +144,36 @@ def test_precompute_builds_the_index_and_stores_the_table(here):
     index = rainpp.load(here / "shop.rain")
     assert index.manifest["interventions"] == ["delete", "relabel"]
     assert index.arrays["train_ids"][0] == 1000
+
+
+def test_a_dry_run_says_what_it_will_cost_and_writes_nothing(here):
+    result = run("precompute", "model.npz", "--index", "dry.rain", "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["seconds"] > 0
+    assert [stage["name"] for stage in found["stages"]][2] == "eigenpairs"
+    words = run("precompute", "model.npz", "--index", "dry.rain", "--dry-run").stdout
+    assert "memory beside the rows: " in words
+    assert "disk: " in words
+    assert not (here / "dry.rain").exists()
+
+
+def test_a_memory_budget_is_kept_in_the_manifest_and_nonsense_is_refused(here):
+    result = run("precompute", "model.npz", "--index", "small.rain", "--memory", "64MB")
+    assert result.exit_code == 0, result.stderr
+    assert rainpp.load("small.rain").manifest["memory"]["budget"] == 64_000_000
+    wrong = run("precompute", "model.npz", "--index", "none.rain", "--memory", "much")
+    assert "`memory` is 'much'" in error_of(wrong)
+    tight = run("precompute", "model.npz", "--index", "none.rain", "--memory", "2kB")
+    assert "not even one row at a time fits" in error_of(tight)
+
+
+def test_inspect_shows_the_self_checks(indexed):
+    lines = run("inspect", "shop.rain").stdout.splitlines()
+    assert [line for line in lines if line.startswith("ok \tadjoint\t")]
+    found = json.loads(run("inspect", "shop.rain", "--json").stdout)
+    names = [check["name"] for check in found["manifest"]["self_checks"]]
+    assert {"eigenpair residuals", "batch split", "float64", "coverage"} <= set(names)
 
 
 def test_flags_stand_in_for_the_file(here, tmp_path):
@@ -417,11 +449,40 @@ def test_ctrl_c(tmp_path):
     assert (child.returncode, stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.usefixtures("here")
+def test_a_command_that_was_stopped_goes_on_when_it_is_run_again(monkeypatch):
+    made, product = [], Curvature.hvp
+    fresh = ("precompute", "model.npz", "--index", "fresh.rain")
+
+    def counted(self, vector):
+        made.append(1)
+        return product(self, vector)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Curvature, "hvp", counted)
+    with monkeypatch.context() as broken:
+        broken.setattr("rainpp.index.projecting.project_training", stopped)
+        result = run(*fresh)
+    assert result.exit_code == 130
+    assert result.stderr.endswith("is kept in `fresh.rain`; run the same call again to go on.\n")
+    before = len(made)
+    with monkeypatch.context() as broken:
+        broken.setattr(Database, "materialize", stopped)
+        assert run(*fresh).exit_code == 130
+    assert len(made) - before <= 4  # those of the self-checks
+    before = len(made)
+    assert run(*fresh).exit_code == 0
+    assert len(made) == before
+    assert rainpp.load("fresh.rain").manifest["inference"]
+
+
 # -- progress and tables
 
 
 def test_short_steps_show_nothing_and_long_ones_a_line(capsys, monkeypatch):
-    clock = iter([0.0, 0.0, 1.0, 1.0, 1.0, 4.5])
+    clock = iter([0.0, 1.0, 1.0, 4.5])
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
     with terminal.ProgressBars() as progress:
         progress("short", 0, 5)
