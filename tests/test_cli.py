@@ -161,15 +161,15 @@ def test_a_dry_run_says_what_it_will_cost_and_writes_nothing(here):
 def test_a_memory_budget_is_kept_in_the_manifest_and_nonsense_is_refused(here):
     result = run("precompute", "model.npz", "--index", "small.rain", "--memory", "64MB")
     assert result.exit_code == 0, result.stderr
-    assert rainpp.load("small.rain").manifest["memory"]["budget"] == 64_000_000
+    assert rainpp.load(here / "small.rain").manifest["memory"]["budget"] == 64_000_000
     wrong = run("precompute", "model.npz", "--index", "none.rain", "--memory", "much")
     assert "`memory` is 'much'" in error_of(wrong)
-    tight = run("precompute", "model.npz", "--index", "none.rain", "--memory", "2kB")
+    tight = run("precompute", "model.npz", "--index", "none.rain", "--memory", "50B")
     assert "not even one row at a time fits" in error_of(tight)
 
 
 def test_inspect_shows_the_self_checks(indexed):
-    lines = run("inspect", "shop.rain").stdout.splitlines()
+    lines = run("inspect", str(indexed / "shop.rain")).stdout.splitlines()
     assert [line for line in lines if line.startswith("ok \tadjoint\t")]
     found = json.loads(run("inspect", "shop.rain", "--json").stdout)
     names = [check["name"] for check in found["manifest"]["self_checks"]]
