@@ -3,7 +3,7 @@
 For every case: AUC_R of deletions by k, the same with scores damped as 1/(λ + λ₁), the spectrum,
 and how alike the leading subspaces of two small disjoint halves of the rows are for every k.
 
-    python -m experiments.choose_k [--cases adult sst2 logistic mlp] [--half 256 512]
+    python -m experiments.choose_k [--cases adult sst2 logistic mlp] [--halves 256 512]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import rainpp
 from experiments import results
 from experiments.cases import Case, adult_case, mnist_case, sst2_case
 from rainpp.lanczos.agreement import overlaps
+from rainpp.lanczos.choose_k import choose_k, inflection, is_determined
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.eigenpairs import Eigenpairs, find_eigenpairs
 from rainpp.lanczos.projection import project_training
@@ -66,6 +67,7 @@ def measure(case: Case, halves: list[int]) -> dict[str, Any]:
     sample = strata.half(ROWS // 2, 0).joined(strata.half(ROWS // 2, 1))
     pairs = _pairs(case, sample)
     projections = project_training(case.model, case.training, pairs.vectors).gradients
+    determined = is_determined(case.training.num_rows, case.model.num_params)
     record: dict[str, Any] = {
         "case": case.name,
         "classes": case.num_classes,
@@ -76,6 +78,8 @@ def measure(case: Case, halves: list[int]) -> dict[str, Any]:
         "auc_r": dict(_by_k(case, pairs, projections, damping=0.0)),
         "auc_r_damped": dict(_by_k(case, pairs, projections, damping=float(pairs.values[0]))),
         "overlap": {str(half): [_overlap(case, half, seed) for seed in SEEDS] for half in halves},
+        "k": choose_k(pairs.values, case.num_classes, determined=determined),
+        "k_inflection": inflection(pairs.values, case.num_classes),
         "seconds": round(time.perf_counter() - began, 1),
     }
     _print(record)

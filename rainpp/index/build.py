@@ -19,6 +19,7 @@ from rainpp.index.together import save_once, several_processes
 from rainpp.index.workbench import request_hash, workbench
 from rainpp.intervention import Delete, Relabel
 from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.k_sensitivity import measure_k_sensitivity
 from rainpp.lanczos.optimum import Optimality, measure_optimality
 from rainpp.lanczos.projection import example_losses
 from rainpp.lanczos.subsample import Found, Request
@@ -58,7 +59,7 @@ def precompute(
     ----------
     model : at the optimum of its training objective; a warning says when it is not.
     inputs, labels : the n training rows, aligned; an array or pytree of arrays, rows first.
-    k : number of eigenpairs, or "auto" to stop where the spectrum flattens.
+    k : number of eigenpairs; "auto" as `rainpp.lanczos.choose_k` says, "inflection" as the paper.
     interventions : which changes to score; deletions, and relabels where labels are classes.
     ids : how the user knows the rows; their positions by default.
     weights : (n,) factors of the rows' losses in the training objective; 1 by default.
@@ -193,6 +194,7 @@ def _manifest(parts: _Parts, curvature: str) -> dict[str, Any]:
         "interventions": list(parts.kinds),
         "k": pairs.k,
         "k_rule": pairs.rule,
+        "k_sensitivity": measure_k_sensitivity(parts.model, parts.training, pairs),
         "curvature": {
             "kind": curvature,
             "rows": parts.found.rows,

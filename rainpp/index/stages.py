@@ -45,8 +45,8 @@ def find_in_memory(
 
 
 def expected_pairs(k: int | str, num_classes: int, num_params: int) -> int:
-    """k, or what "auto" comes to on most data: a few more than there are classes."""
-    return min(num_classes + 2, num_params) if k == "auto" else int(k)
+    """k, or what a rule comes to on most data: a few more than there are classes."""
+    return min(num_classes + 2, num_params) if isinstance(k, str) else int(k)
 
 
 def vectors_held(k: int) -> int:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from rainpp.errors import NotConverged, SettingsError
-from rainpp.lanczos.choose_k import choose_k
+from rainpp.lanczos.choose_k import MOST, ROWS_PER_PARAMETER, choose_k, inflection, is_determined
 from rainpp.lanczos.krylov import Krylov
 from rainpp.lanczos.watch import ritz_note
 from rainpp.types import silent
@@ -94,6 +94,9 @@ class Forgetful:
 
 _FORGETFUL = Forgetful()
 
+# Ways to choose k: `choose_k` and the paper's `inflection`.
+RULES = ("auto", "inflection")
+
 
 def find_eigenpairs(
     operator: Operator,
@@ -104,34 +107,38 @@ def find_eigenpairs(
     progress: Any = silent,
     keeper: Keeper = _FORGETFUL,
     tolerance: float = TOLERANCE,
+    num_rows: int = 0,
 ) -> Eigenpairs:
-    """The k largest eigenpairs, or as many as the spectrum suggests when k is "auto".
+    """The k largest eigenpairs, or as many as `choose_k` or `inflection` says.
 
     Plain Lanczos stops as soon as the pairs it needs have converged: about k + 12 products
-    when eigenvalues decay, 6 more to look past a plateau.
+    when eigenvalues decay.
 
     Parameters
     ----------
+    k : a number, "auto", or "inflection" for the paper's rule.
     keeper : told after every product; brings a run back that was cut short.
     tolerance : the residual, as a share of its eigenvalue, of a pair that counts as converged.
+    num_rows : rows the model was trained on; with ten or more for each parameter "auto" keeps more.
 
     Raises
     ------
-    SettingsError : k is not "auto" or a whole number from 1 to d.
+    SettingsError : k is not "auto", "inflection" or a whole number from 1 to d.
     NotConverged : fewer than k positive eigenvalues exist, or they did not converge.
     """
     dimension = operator.dimension
     check_k(k, dimension)
     krylov = Krylov(operator.hvp, dimension, jax.random.key(seed), operator.dtype)
     keeper.restore(krylov)
-    limit = min(dimension, _most_products(k, num_classes))
-    while krylov.size < limit and not _finished(krylov, k, num_classes, tolerance):
+    wanted = _Wanted(k, num_classes, is_determined(num_rows, dimension))
+    limit = min(dimension, wanted.most_products)
+    while krylov.size < limit and not _finished(krylov, wanted, tolerance):
         krylov.step()
         keeper.save(krylov)
         values, residuals, _ = krylov.ritz()
         converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
         progress("eigenpairs", krylov.size, limit, ritz_note(values, converged))
-    return _collect(krylov, k, num_classes, tolerance)
+    return _collect(krylov, wanted, tolerance)
 
 
 def check_k(k: Any, dimension: int) -> None:
@@ -139,36 +146,71 @@ def check_k(k: Any, dimension: int) -> None:
 
     Raises
     ------
-    SettingsError : not "auto" and not a whole number from 1 to d.
+    SettingsError : not "auto", "inflection" or a whole number from 1 to d.
     """
-    if isinstance(k, str) and k == "auto":
+    if isinstance(k, str) and k in RULES:
         return
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise SettingsError(f"`k` is {k!r}; it must be 'auto' or a whole number.")
+        raise SettingsError(f"`k` is {k!r}; it must be 'auto', 'inflection' or a whole number.")
     if not 1 <= k <= dimension:
         raise SettingsError(f"`k` is {k}; the model has {dimension} parameters, so 1 <= k <= that.")
 
 
-def _most_products(k: int | str, num_classes: int) -> int:
-    return 40 + 10 * num_classes if k == "auto" else 100 + 20 * int(k)
+@dataclass(frozen=True)
+class _Wanted:
+    """How many pairs: a number, or a rule and what it depends on."""
+
+    k: int | str
+    num_classes: int
+    determined: bool
+
+    @property
+    def most_products(self) -> int:
+        """Products after which Lanczos gives up."""
+        if isinstance(self.k, str) and not self.determined:
+            return 40 + 10 * self.num_classes
+        return 100 + 20 * (MOST if isinstance(self.k, str) else int(self.k))
+
+    def count(self, krylov: Krylov) -> int | None:
+        """Pairs wanted, or None while the spectrum does not say yet."""
+        if not isinstance(self.k, str):
+            return int(self.k)
+        values, residuals, _ = krylov.ritz()
+        known = _converged_prefix(values, residuals, krylov.dtype, _TOLERANCE_OF_VALUES)
+        if self.k == "inflection":
+            return inflection(values[:known], self.num_classes, complete=krylov.exhausted)
+        return choose_k(
+            values[:known],
+            self.num_classes,
+            determined=self.determined,
+            complete=krylov.exhausted,
+        )
+
+    def settled(self, krylov: Krylov, *, most: int) -> tuple[int, str]:
+        """Pairs to keep once Lanczos has ended with `most` of them converged, and why."""
+        if not isinstance(self.k, str):
+            return int(self.k), "given"
+        found = self.count(krylov)
+        if found is None:
+            least = MOST if self.determined else self.num_classes
+            return min(most, least), "what converged: the spectrum does not end its decay"
+        if self.k == "inflection":
+            return found, f"first inflection of the spectrum from {self.num_classes} on"
+        if self.determined:
+            return found, f"the first {MOST}: {ROWS_PER_PARAMETER} rows or more per parameter"
+        return found, "eigenvalues of at least a quarter of the largest"
 
 
-def _finished(krylov: Krylov, k: int | str, num_classes: int, tolerance: float) -> bool:
+def _finished(krylov: Krylov, wanted: _Wanted, tolerance: float) -> bool:
     """Whether every pair that matters is there and has converged."""
     if krylov.size == 0:
         return False
     values, residuals, _ = krylov.ritz()
     converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
-    wanted = _chosen(krylov, num_classes) if k == "auto" else int(k)
-    if wanted is None or wanted > converged:
+    count = wanted.count(krylov)
+    if count is None or count > converged:
         return False
-    return not krylov.may_hide_above(float(values[wanted - 1]))
-
-
-def _chosen(krylov: Krylov, num_classes: int) -> int | None:
-    values, residuals, _ = krylov.ritz()
-    known = _converged_prefix(values, residuals, krylov.dtype, _TOLERANCE_OF_VALUES)
-    return choose_k(values[:known], num_classes, complete=krylov.exhausted)
+    return not krylov.may_hide_above(float(values[count - 1]))
 
 
 def _converged_prefix(
@@ -180,11 +222,10 @@ def _converged_prefix(
     return int(good.size if good.all() else np.argmin(good))
 
 
-def _collect(krylov: Krylov, k: int | str, num_classes: int, tolerance: float) -> Eigenpairs:
+def _collect(krylov: Krylov, wanted: _Wanted, tolerance: float) -> Eigenpairs:
     values, residuals, coordinates = krylov.ritz()
     count = _converged_prefix(values, residuals, krylov.dtype, tolerance)
-    found = None if k != "auto" else _chosen(krylov, num_classes)
-    keep, rule = _settle(k, found, num_classes, most=count)
+    keep, rule = wanted.settled(krylov, most=count)
     if krylov.exhausted and (keep > count or count == 0):
         raise NotConverged(
             f"`k` is {max(keep, 1)} but the curvature has only {count} positive eigenvalues; "
@@ -203,11 +244,3 @@ def _collect(krylov: Krylov, k: int | str, num_classes: int, tolerance: float) -
         num_products=krylov.size,
         rule=rule,
     )
-
-
-def _settle(k: int | str, found: int | None, num_classes: int, *, most: int) -> tuple[int, str]:
-    if k != "auto":
-        return int(k), "given"
-    if found is not None:
-        return found, f"first lasting plateau of the eigenvalue ratios from {num_classes} on"
-    return min(most, num_classes), "number of classes: the spectrum shows no plateau"

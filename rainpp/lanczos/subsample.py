@@ -93,6 +93,7 @@ class Request:
             progress=watched(self.progress, name, operator.rows),
             keeper=self.keeper(name),
             tolerance=tolerance,
+            num_rows=self.training.num_rows,
         )
 
     def curvature(self, sample: Sample | None) -> Curvature:
