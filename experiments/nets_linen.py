@@ -105,7 +105,8 @@ class LstmClassifier(linen.Module):
         zeros = jnp.zeros((words.shape[0], self.shape.hidden), words.dtype)
         lengths = inputs["mask"].astype(jnp.int32).sum(axis=1)
         (_, state), _ = self.rnn(words, initial_carry=(zeros, zeros), seq_lengths=lengths)
-        return self.head(state)
+        # Where there is no token at all, Flax gives the state after the padding.
+        return self.head(jnp.where((lengths > 0)[:, None], state, 0))
 
 
 class EncoderBlock(linen.Module):

@@ -67,7 +67,8 @@ class LstmClassifier(nnx.Module):
         (_, state), _ = self.rnn(
             words, initial_carry=(zeros, zeros), seq_lengths=lengths, return_carry=True
         )
-        return self.head(state)
+        # Where there is no token at all, Flax gives the state after the padding.
+        return self.head(jnp.where((lengths > 0)[:, None], state, 0))
 
 
 class EncoderBlock(nnx.Module):
