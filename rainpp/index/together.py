@@ -12,32 +12,40 @@ from jax.experimental import multihost_utils
 from rainpp.errors import SettingsError
 from rainpp.index.artifact import Index, load, save
 
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_ADDRESS = "JAX_COORDINATOR_ADDRESS"
+# How many processes there are and which one this is: our own words, Open MPI's, MPICH's, Slurm's.
+_COUNTS = ("JAX_NUM_PROCESSES", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
+_PLACES = ("JAX_PROCESS_ID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
 def join_processes() -> None:
     """Make this process one of those that a launcher started together, before JAX is used.
 
-    Slurm and Open MPI are recognised by JAX; anything else sets JAX_COORDINATOR_ADDRESS
-    (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    With JAX_COORDINATOR_ADDRESS (host:port of process 0) in the environment, the launcher's own
+    variables say which process this is, or JAX_NUM_PROCESSES and JAX_PROCESS_ID do. Without it
+    JAX finds the others itself, as it can under Slurm.
 
     Raises
     ------
     SettingsError : nothing says how many processes there are, or they do not find each other.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    given = [os.environ.get(name) for name in _VARIABLES]
+    address, count, place = os.environ.get(_ADDRESS), _first(_COUNTS), _first(_PLACES)
     try:
-        if all(given):
-            address, count, own = (str(value) for value in given)
-            jax.distributed.initialize(address, int(count), int(own))
+        if address and count and place:
+            jax.distributed.initialize(address, int(count), int(place))
         else:
             jax.distributed.initialize()
     except (ValueError, RuntimeError) as problem:
         raise SettingsError(
             f"the processes of this run do not find each other: {problem}. Start them with srun "
-            f"or mpirun, or set {', '.join(_VARIABLES)} for each."
+            f"or mpirun, and set {_ADDRESS} to host:port of the first; elsewhere also {_COUNTS[0]} "
+            f"and {_PLACES[0]}."
         ) from problem
+
+
+def _first(names: tuple[str, ...]) -> str | None:
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 def several_processes() -> bool:

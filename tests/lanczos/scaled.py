@@ -36,8 +36,8 @@ def main(out, *peers):
         port, own, count = peers
         os.environ |= {
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-            "JAX_NUM_PROCESSES": count,
-            "JAX_PROCESS_ID": own,
+            "OMPI_COMM_WORLD_SIZE": count,  # as mpirun sets them
+            "OMPI_COMM_WORLD_RANK": own,
         }
         join_processes()
     warnings.simplefilter("ignore")
