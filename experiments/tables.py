@@ -52,6 +52,7 @@ def render() -> str:
         "relaxation_generated": _generated,
         "relaxation_onehot": _onehot,
         "relaxation_tpch": _tpch,
+        "offline_refine": _refine,
     }
     parts = [_INTRODUCTION]
     for name, section in sections.items():
@@ -282,6 +283,28 @@ def _tpch(body: Run) -> str:
         f"{len(run['queries'])} queries, with certain and with uncertain predictions: "
         f"{_counted(run['counts'])}. The slowest, query {slowest['query']}, took "
         f"{slowest['uncertain_s']} s: {slowest['uncertain_detail']}.\n"
+    )
+
+
+def _refine(body: Run) -> str:
+    rows = [
+        [
+            run["products_from"],
+            f"{run['complaint_rows']:,}",
+            str(run["steps"]),
+            f"{run['correlation']:.2f}",
+            f"{run['size']:.2f}",
+        ]
+        for run in body["runs"]
+        if run["steps"] in (0, 8)
+    ]
+    return (
+        "## Refinement with products from a sample of the rows\n\n"
+        f"Logistic regression, {body['settings']['rows']:,} rows: effects of deletions against "
+        "those of the dense Hessian,\ncorrelation and ratio of sizes, by the rows a complaint is "
+        "about. Step 0 is the index alone.\n\n"
+        + _table(["products from", "complaint's rows", "steps", "correlation", "size"], rows)
+        + "\n"
     )
 
 
