@@ -16,7 +16,7 @@ import pytest
 
 import rainpp
 from rainpp.errors import ArtifactError
-from rainpp.index import store
+from rainpp.index import lock, store
 from rainpp.index.artifact import save
 from rainpp.index.lock import NAME, locked
 from tests.index.conftest import make_problem
@@ -145,6 +145,23 @@ def test_many_writers_enter_one_at_a_time(tmp_path):
         thread.join()
     assert (entered, failures) == ([80], [])
     assert not (tmp_path / "x.rain" / NAME).exists()
+
+
+def test_a_lock_file_that_was_removed_while_we_opened_it_locks_nothing(monkeypatch, tmp_path):
+    path = tmp_path / "x.rain"
+    first, take = locked(path), lock._take
+    first.__enter__()
+
+    def late(handle):
+        monkeypatch.setattr(lock, "_take", take)
+        first.__exit__(None, None, None)  # the file that has just been opened is removed
+        return take(handle)
+
+    monkeypatch.setattr(lock, "_take", late)
+    with locked(path):
+        assert (path / NAME).exists()
+        with pytest.raises(ArtifactError, match="being written"), locked(path):
+            pass
 
 
 def test_a_lock_that_says_nonsense_still_locks(tmp_path):
