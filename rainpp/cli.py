@@ -18,6 +18,7 @@ from rainpp.terminal import (
     show_json,
     show_pairs,
     show_table,
+    stdout_on_stderr,
 )
 from rainpp.types import silent
 
@@ -155,16 +156,13 @@ def precompute(
         from rainpp.index.together import first_process, join_processes
         from rainpp.workspace import build_index, estimate_index
 
-        if distributed:
-            join_processes()
-        if dry_run:
-            _show_estimate(estimate_index(settings), as_json=as_json)
-            return
-        with ProgressBars() as progress:
-            built = build_index(settings, progress if first_process() else silent)
-        if not first_process():
-            return
-        (show_json if as_json else show_pairs)(_about(built))
+        with stdout_on_stderr(wanted=distributed), ProgressBars() as progress:
+            if distributed:
+                join_processes()
+            shown = progress if first_process() else silent
+            built = estimate_index(settings) if dry_run else build_index(settings, shown)
+        if first_process():
+            _show_built(built, as_json=as_json)
 
 
 @app.command()
@@ -248,7 +246,12 @@ def inspect(
             show_checks(index.manifest.get("self_checks", []))
 
 
-def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+def _show_built(found: Index | Estimate, *, as_json: bool) -> None:
+    from rainpp.index.artifact import Index
+
+    if isinstance(found, Index):
+        (show_json if as_json else show_pairs)(_about(found))
+        return
     if as_json:
         show_json(found.as_dict())
         return

@@ -213,6 +213,22 @@ def _new_bars() -> RichProgress:
 
 
 @contextmanager
+def stdout_on_stderr(*, wanted: bool) -> Generator[None]:
+    """What compiled code prints on stdout goes to stderr instead: Gloo greets its peers there."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
 def reporting(*, debug: bool) -> Generator[None]:
     """Turn whatever goes wrong into one line on stderr and an exit status.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
-from rainpp.errors import SettingsError
+from rainpp.errors import SettingsError, one_line
 from rainpp.index.artifact import Index, load, save
 
 _ADDRESS = "JAX_COORDINATOR_ADDRESS"
@@ -38,7 +38,7 @@ def join_processes() -> None:
             jax.distributed.initialize()
     except (ValueError, RuntimeError) as problem:
         raise SettingsError(
-            f"the processes of this run do not find each other: {problem}. Start them with srun "
+            f"the processes of this run do not find each other: {one_line(problem).rstrip('.')}. Start them with srun "
             f"or mpirun, and set {_ADDRESS} to host:port of the first; elsewhere also {_COUNTS[0]} "
             f"and {_PLACES[0]}."
         ) from problem
