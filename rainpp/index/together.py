@@ -38,9 +38,9 @@ def join_processes() -> None:
             jax.distributed.initialize()
     except (ValueError, RuntimeError) as problem:
         raise SettingsError(
-            f"the processes of this run do not find each other: {one_line(problem).rstrip('.')}. Start them with srun "
-            f"or mpirun, and set {_ADDRESS} to host:port of the first; elsewhere also {_COUNTS[0]} "
-            f"and {_PLACES[0]}."
+            "the processes of this run do not find each other: "
+            f"{one_line(problem).rstrip('.')}. Start them with srun or mpirun, and "
+            f"set {_ADDRESS} to host:port of the first; elsewhere also {_COUNTS[0]} and {_PLACES[0]}."
         ) from problem
 
 
