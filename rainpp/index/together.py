@@ -39,8 +39,8 @@ def join_processes() -> None:
     except (ValueError, RuntimeError) as problem:
         raise SettingsError(
             "the processes of this run do not find each other: "
-            f"{one_line(problem).rstrip('.')}. Start them with srun or mpirun, and "
-            f"set {_ADDRESS} to host:port of the first; elsewhere also {_COUNTS[0]} and {_PLACES[0]}."
+            f"{one_line(problem).rstrip('.')}. Start them with srun or mpirun, and set "
+            f"{_ADDRESS} to host:port of the first; elsewhere also {_COUNTS[0]} and {_PLACES[0]}."
         ) from problem
 
 
