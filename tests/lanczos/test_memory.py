@@ -182,6 +182,7 @@ def test_an_injected_lack_of_memory_is_survived_and_recorded(problem, monkeypatc
     assert_allclose(index.arrays["projections"], whole.arrays["projections"], atol=1e-12)
 
 
+@quiet
 def test_gradients_that_are_all_zero_are_refused(problem):
     def stopped(params, inputs):
         return network(jax.lax.stop_gradient(params), inputs)
