@@ -21,11 +21,16 @@ from rainpp.types import FloatArray
 
 # Scores of the two halves together should correlate this well with those of all rows.
 WANTED_CORRELATION = 0.99
-# Shared part of the two leading subspaces, 1 for equal ones. Both together are nearer to all rows
-# than to each other: at 0.7 between halves the union had 0.9 with all rows. More cannot be asked
-# where k ends on a plateau of the spectrum: what is inside and outside is then a matter of chance.
-WANTED_OVERLAP = 0.7
-_COMPLAINTS = 32
+# Shared part of the two leading subspaces, 1 for equal ones. Where scores agree on nearly every
+# complaint, one about a rare class may still hang on a direction that is not settled: at 0.71 and a
+# predicted 0.99, scores for the count of a class of 1 % correlated 0.70 with those of all rows; at
+# 0.91, 0.98.
+WANTED_OVERLAP = 0.85
+# The same for the class (or output) whose complaints agree worst. MLP with 30 % of a class wrong:
+# 0.86 at 1 280 rows, where scores already correlated 0.99 with those of all rows.
+WANTED_OF_EVERY_CLASS = 0.9
+# Complaints: 32, and four for every class up to this many.
+_COMPLAINTS, _MOST_COMPLAINTS = 32, 128
 PROBE_ROWS = 512
 
 
@@ -38,20 +43,26 @@ class Agreement:
     rows : of both samples together.
     between : median correlation of the scores of random complaints between the two.
     correlation : predicted for both together against all rows, √(2r/(1+r)) of `between`.
-    narrowest : the same for the complaint on which the two agree least.
+    worst_class : the same for the class whose complaints the two agree on least.
+    narrowest : the same for the one complaint on which they agree least.
     overlap : mean squared cosine between the two leading subspaces.
     """
 
     rows: int
     between: float
     correlation: float
+    worst_class: float
     narrowest: float
     overlap: float
 
     @property
     def enough(self) -> bool:
         """Whether the two may speak for all rows."""
-        return self.correlation >= WANTED_CORRELATION and self.overlap >= WANTED_OVERLAP
+        return (
+            self.correlation >= WANTED_CORRELATION
+            and self.worst_class >= WANTED_OF_EVERY_CLASS
+            and self.overlap >= WANTED_OVERLAP
+        )
 
 
 def compare(
@@ -60,22 +71,29 @@ def compare(
     """Agreement of two sets of eigenpairs, judged on the rows of `probe`.
 
     A random complaint is about one class (or output) over a random part of the probe's rows, from
-    a fiftieth of them to all: narrow ones agree least.
+    a fiftieth of them to all: narrow ones agree least. All classes take turns.
     """
     k = min(pairs[0].k, pairs[1].k)
     vectors = np.concatenate([pairs[0].vectors[:k], pairs[1].vectors[:k]])
     gradients = project_training(model, probe, vectors).gradients.astype(np.float64)
     tangents = project_inference(model, probe.inputs, vectors)[1].astype(np.float64)
-    complaints = random_complaints(tangents.shape[:2], count=_COMPLAINTS, seed=seed)
+    num_outputs = tangents.shape[1]
+    count = min(max(_COMPLAINTS, 4 * num_outputs), _MOST_COMPLAINTS)
+    complaints = random_complaints(tangents.shape[:2], count=count, seed=seed)
     queries = np.einsum("cvr,vrk->ck", complaints, tangents)
     first, second = (
         (gradients[:, part] / side.values[:k]) @ queries[:, part].T
         for side, part in zip(pairs, (slice(0, k), slice(k, 2 * k)), strict=True)
     )
-    found = [_correlation(a, b) for a, b in zip(first.T, second.T, strict=True)]
+    found = np.array([_correlation(a, b) for a, b in zip(first.T, second.T, strict=True)])
     between = float(np.median(found))
+    worst = min(
+        float(np.median(found[column::num_outputs])) for column in range(min(num_outputs, count))
+    )
     overlap = float(overlaps(vectors[:k], vectors[k:])[-1])
-    return Agreement(rows, between, of_both(between), of_both(min(found)), overlap)
+    return Agreement(
+        rows, between, of_both(between), of_both(worst), of_both(float(found.min())), overlap
+    )
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> FloatArray:
@@ -91,14 +109,17 @@ def of_both(between: float) -> float:
 
 
 def random_complaints(shape: tuple[int, int], *, count: int, seed: int) -> FloatArray:
-    """(count, V, R) weights: one column of a random part of the rows each, the last of all."""
+    """(count, V, R) weights: a column of a random part of the rows each, all columns in turn.
+
+    Complaint i is about column i mod R; the parts grow from a fiftieth of the rows to all.
+    """
     generator = np.random.default_rng((seed, 0xC0))
     num_rows, num_outputs = shape
     weights = np.zeros((count, num_rows, num_outputs))
     shares = np.geomspace(0.02, 1.0, count)
-    for complaint, share in zip(weights, shares, strict=True):
+    for number, share in enumerate(shares):
         chosen = generator.choice(num_rows, max(1, round(share * num_rows)), replace=False)
-        complaint[chosen, generator.integers(num_outputs)] = 1.0
+        weights[number, chosen, number % num_outputs] = 1.0
     return weights
 
 

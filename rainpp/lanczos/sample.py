@@ -8,7 +8,8 @@ import numpy as np
 
 from rainpp.types import FloatArray, IntArray
 
-# Rows of every class that a sample holds at least: a class of 1 % would otherwise give 5 of 500.
+# Rows of every class that a half holds at least, if it has them: a class of 1 % would otherwise
+# give 2 of 256.
 LEAST_PER_CLASS = 16
 _BINS = 10
 
@@ -78,6 +79,11 @@ class Strata:
         together = np.concatenate(rows)
         order = np.argsort(together, kind="stable")
         return Sample(together[order], np.concatenate(weights)[order])
+
+    def balanced(self, size: int) -> IntArray:
+        """About `size` rows, as many of every class as there are of any, if it has them."""
+        each = max(size // len(self._members), 1)
+        return np.sort(np.concatenate([members[-each:] for members in self._members]))
 
     def everything(self) -> Sample:
         """All rows, each standing for itself."""

@@ -175,11 +175,15 @@ def _first_half(request: Request) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Halves:
-    """Two disjoint samples' curvatures; together, the mean of their products."""
+    """Two disjoint samples' curvatures; together, the mean of their products.
+
+    `probe` are rows to compare their rankings on, of every class as many.
+    """
 
     first: Curvature
     second: Curvature
     rows: int
+    probe: TrainingSet
 
     @property
     def dimension(self) -> int:
@@ -199,21 +203,16 @@ class _Halves:
 def _halves(request: Request, strata: Strata, half: int) -> _Halves:
     samples = [strata.half(half, which) for which in (0, 1)]
     first, second = (request.curvature(sample) for sample in samples)
-    return _Halves(first, second, sum(sample.size for sample in samples))
+    probe = request.training.take(strata.balanced(PROBE_ROWS))
+    return _Halves(first, second, sum(sample.size for sample in samples), probe)
 
 
 def _trial(request: Request, both: _Halves, half: int, k: int | str) -> tuple[Agreement, int]:
     """How well the two halves agree, and on how many pairs."""
     first = request.compared(both.first, f"first-{half}", k)
     second = request.compared(both.second, f"second-{half}", first.k)
-    probe = request.training.take(_probe(request.training.num_rows, request.seed))
     sides = (first, second)
-    return compare(request.model, probe, sides, rows=both.rows, seed=request.seed), first.k
-
-
-def _probe(num_rows: int, seed: int) -> np.ndarray:
-    generator = np.random.default_rng((seed, 0xB0))
-    return np.sort(generator.choice(num_rows, min(PROBE_ROWS, num_rows), replace=False))
+    return compare(request.model, both.probe, sides, rows=both.rows, seed=request.seed), first.k
 
 
 def _next_half(half: int, trial: Agreement) -> int:

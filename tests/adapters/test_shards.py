@@ -94,6 +94,7 @@ def test_the_index_is_the_one_of_the_rows_in_memory(tmp_path, data, monkeypatch)
     )
     with pytest.warns(NotAtOptimumWarning):
         whole = rainpp.precompute(model, inputs, labels, ids=ids, k=3)
+    with pytest.warns(NotAtOptimumWarning):
         pieces = rainpp.precompute(model, found.inputs, found.labels, ids=found.ids, k=3)
     assert whole.manifest == pieces.manifest
     for name, array in whole.arrays.items():

@@ -75,11 +75,27 @@ def test_of_both_ends():
 
 
 @pytest.mark.parametrize(
-    ("correlation", "overlap", "enough"),
-    [(0.99, 0.7, True), (0.98, 0.9, False), (0.999, 0.6, False)],
+    ("correlation", "worst_class", "overlap", "enough"),
+    [
+        (0.99, 0.9, 0.85, True),
+        (0.98, 0.95, 0.9, False),
+        (0.999, 0.89, 0.9, False),
+        (0.999, 0.95, 0.8, False),
+    ],
 )
-def test_both_thresholds_must_be_met(correlation, overlap, enough):
-    assert Agreement(512, 0.9, correlation, 0.5, overlap).enough is enough
+def test_every_threshold_must_be_met(correlation, worst_class, overlap, enough):
+    assert Agreement(512, 0.9, correlation, worst_class, 0.5, overlap).enough is enough
+
+
+def test_the_worst_class_is_seen_behind_a_good_median(solved):
+    """Sides that differ in one direction only, which complaints about one class hang on."""
+    model, probe, pairs = solved
+    values = pairs.values.copy()
+    values[1] *= 40
+    found = compare(
+        model, probe, (pairs, dataclasses.replace(pairs, values=values)), rows=60, seed=0
+    )
+    assert found.narrowest <= found.worst_class < found.correlation
 
 
 def test_overlaps_are_the_squared_cosines_of_the_principal_angles():

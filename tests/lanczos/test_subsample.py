@@ -61,7 +61,7 @@ def test_auto_ends_with_all_rows_when_the_training_set_is_small():
 
 
 def test_auto_ends_with_all_rows_when_halves_never_agree(large, monkeypatch):
-    never = Agreement(0, 0.0, 0.0, 0.0, 0.0)
+    never = Agreement(0, 0.0, 0.0, 0.0, 0.0, 0.0)
     monkeypatch.setattr(subsample, "compare", lambda *_, **__: never)
     result = found(large, "auto")
     assert result.rows == ROWS
