@@ -337,7 +337,7 @@ def test_an_index_whose_directory_was_deleted_still_answers_and_is_written_again
     assert rainpp.load(path).k == 4
 
 
-@pytest.mark.parametrize("step", ["_write_array", "_replace", "_remove_unused"])
+@pytest.mark.parametrize("step", ["_write_array", "replace_file", "_remove_unused"])
 def test_ctrl_c_while_materialising_leaves_a_whole_index(tmp_path, monkeypatch, step):
     path = tmp_path / "people.rain"
     scene = make_scene(k=4, path=path)
@@ -643,7 +643,7 @@ def test_a_fit_that_writes_into_its_rows_harms_nobody(shared):
 
     rainpp.verify(shared.ranking, fit=fit, top=2)
     kept = shared.index.training
-    assert type(kept)(kept.inputs, kept.labels, kept.ids).fingerprint == before
+    assert type(kept)(kept.inputs, kept.labels, kept.ids, kept.weights).fingerprint == before
 
 
 @pytest.mark.parametrize(

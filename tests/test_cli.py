@@ -249,7 +249,8 @@ def test_inspect():
     assert "at_optimum\tyes" in result.stdout
     inspected = json.loads(run("inspect", "shop.rain", "--json").stdout)
     assert len(inspected["eigenvalues"]) == 4
-    pairs = dict(line.split("\t") for line in result.stdout.splitlines())
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    pairs = dict(line for line in lines if len(line) == 2)
     shown = [float(value) for value in pairs["eigenvalues"].split()]
     assert shown == pytest.approx(inspected["eigenvalues"], rel=1e-2)
     assert inspected["manifest"]["num_train"] == 80

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rainpp
-from rainpp.errors import ComplaintError, ModelError, UnsupportedQueryError
+from rainpp.errors import ComplaintError, ModelError, NotAtOptimumWarning, UnsupportedQueryError
 
 L2 = 0.05
 ROWS, FEATURES = 60, 3
@@ -163,9 +163,10 @@ def test_misuse_is_named(scene):
     database.register_model("wide", wide)
     with pytest.raises(ModelError, match="`wide` predicts 2 numbers per row"):
         database.sql("SELECT sum(wide(a, b, c)) AS p FROM houses")
-    index = rainpp.precompute(
-        wide.with_params(np.zeros((3, 2))), scene.inputs, np.zeros((ROWS, 2)), k=2
-    )
+    with pytest.warns(NotAtOptimumWarning):
+        index = rainpp.precompute(
+            wide.with_params(np.zeros((3, 2))), scene.inputs, np.ones((ROWS, 2)), k=2
+        )
     with pytest.raises(ModelError, match="`wide` predicts 2 numbers per row"):
         database.register_model("wide", wide.with_params(np.zeros((3, 2))), index)
     with pytest.raises(ComplaintError, match=r"AVG\(price"):

@@ -168,7 +168,7 @@ def test_a_wrong_k_is_refused_before_any_pass_over_the_rows(monkeypatch, k):
 @quiet
 @pytest.mark.parametrize("k", [None, [3], float("nan"), float("inf"), 1j])
 def test_k_of_a_foreign_type(k):
-    with pytest.raises(SettingsError, match="'auto' or a whole number"):
+    with pytest.raises(SettingsError, match="'auto', 'inflection' or a whole number"):
         precompute(k=k)
 
 
