@@ -207,7 +207,7 @@ def _never_seen(runs: list[Run]) -> str:
         for run in runs
     ]
     return (
-        f"\nA query never seen, from text to first gradient, tables of {runs[0]['rows']:,} rows:\n\n"
+        f"\nA query never seen, text to first gradient, tables of {runs[0]['rows']:,} rows:\n\n"
         + _table(["query", "median ms", "best", "worst", "processor", "DuckDB alone"], rows)
         + "\n"
     )
