@@ -75,12 +75,9 @@ def compare(
     """
     k = min(pairs[0].k, pairs[1].k)
     vectors = np.concatenate([pairs[0].vectors[:k], pairs[1].vectors[:k]])
-    gradients = project_training(model, probe, vectors).gradients.astype(np.float64)
-    tangents = project_inference(model, probe.inputs, vectors)[1].astype(np.float64)
-    num_outputs = tangents.shape[1]
+    num_outputs = model.criterion.num_classes(model.output_width(probe.inputs))
     count = min(max(_COMPLAINTS, 4 * num_outputs), _MOST_COMPLAINTS)
-    complaints = random_complaints(tangents.shape[:2], count=count, seed=seed)
-    queries = np.einsum("cvr,vrk->ck", complaints, tangents)
+    gradients, queries = probed(model, probe, vectors, count=count, seed=seed)
     first, second = (
         (gradients[:, part] / side.values[:k]) @ queries[:, part].T
         for side, part in zip(pairs, (slice(0, k), slice(k, 2 * k)), strict=True)
@@ -94,6 +91,16 @@ def compare(
     return Agreement(
         rows, between, of_both(between), of_both(worst), of_both(float(found.min())), overlap
     )
+
+
+def probed(
+    model: Model, probe: TrainingSet, vectors: np.ndarray, *, count: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Gradients of the probe's rows (n, k) and of `count` random complaints (count, k)."""
+    gradients = project_training(model, probe, vectors).gradients.astype(np.float64)
+    tangents = project_inference(model, probe.inputs, vectors)[1].astype(np.float64)
+    complaints = random_complaints(tangents.shape[:2], count=count, seed=seed)
+    return gradients, np.einsum("cvr,vrk->ck", complaints, tangents)
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> FloatArray:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rainpp.lanczos.agreement import PROBE_ROWS, random_complaints
+from rainpp.lanczos.agreement import PROBE_ROWS, probed
 from rainpp.lanczos.eigenpairs import Eigenpairs
-from rainpp.lanczos.projection import project_inference, project_training
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
 
@@ -28,10 +27,7 @@ def measure_k_sensitivity(
     """
     rows = np.unique(np.linspace(0, training.num_rows - 1, PROBE_ROWS).astype(np.intp))
     probe = training.take(rows)
-    gradients = project_training(model, probe, pairs.vectors).gradients.astype(np.float64)
-    tangents = project_inference(model, probe.inputs, pairs.vectors)[1].astype(np.float64)
-    complaints = random_complaints(tangents.shape[:2], count=_COMPLAINTS, seed=0)
-    queries = np.einsum("cvr,vrk->ck", complaints, tangents)
+    gradients, queries = probed(model, probe, pairs.vectors, count=_COMPLAINTS, seed=0)
     smaller = sorted({pairs.k - 1, pairs.k - 2, pairs.k // 2} - {0, -1, pairs.k})
 
     def scores(k: int) -> np.ndarray:
