@@ -7,6 +7,7 @@ Files are looked for in the folder named by the environment variable RAINPP_DATA
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import zipfile
@@ -14,9 +15,13 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rainpp.errors import DataError
@@ -31,6 +36,7 @@ _MNIST_SOURCE = (
 _FASHION_SOURCE = (
     "the four idx files of http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 )
+_CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _ADULT_SOURCE = "https://archive.ics.uci.edu/dataset/2/adult"
 
 
@@ -48,6 +54,18 @@ class Dataset:
     train_labels: Labels
     test_inputs: Floats
     test_labels: Labels
+
+
+@dataclass(frozen=True)
+class Photos(Dataset):
+    """Colour images; inputs are (n, height, width, 3) float32 in [0, 1].
+
+    Attributes
+    ----------
+    form : what the pixels went through, "original" or "re-encoded as JPEG": part of every result.
+    """
+
+    form: str
 
 
 @dataclass(frozen=True)
@@ -179,6 +197,111 @@ def _existing(folder: Path, names: tuple[str, ...], alternative: str, source: st
         f"no {alternative}{' or '.join(names)} in {folder}. Get {source}, put it there, or name "
         "another folder in the environment variable RAINPP_DATA."
     )
+
+
+# --- CIFAR-10 ------------------------------------------------------------------------------------
+
+PHOTO_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_PHOTO = (32, 32, 3)
+_PHOTO_BYTES = math.prod(_PHOTO)
+_BINARY_FOLDER = "cifar-10-batches-bin"  # of the unpacked download
+_BINARY_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+_BINARY_TEST = ("test_batch.bin",)
+_PARQUET = ("cifar10_train.parquet", "cifar10_test.parquet")
+
+
+def cifar10(*, train_rows: int | None = None, test_rows: int | None = None) -> Photos:
+    """Photos of ten things, `PHOTO_CLASSES`: 50 000 + 10 000 of 32×32.
+
+    Read from the download's `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, in the
+    data folder or in its `cifar-10-batches-bin`; otherwise from `cifar10_train.parquet` and
+    `cifar10_test.parquet` with the columns `label` and `image` (JPEG), whose pixels are not quite
+    the original ones.
+
+    Parameters
+    ----------
+    train_rows, test_rows : only the first so many; both forms are in random order.
+
+    Raises
+    ------
+    DataError : a file is missing or is not of the expected format.
+    """
+    folder, wanted = data_folder(), (train_rows, test_rows)
+    for place in (folder, folder / _BINARY_FOLDER):
+        if (place / _BINARY_TRAIN[0]).exists():
+            parts = [
+                _read_photos(place, names, rows)
+                for names, rows in zip((_BINARY_TRAIN, _BINARY_TEST), wanted, strict=True)
+            ]
+            return _photos(parts, "original")
+    train, test = (
+        _existing(folder, (name,), f"{_BINARY_TRAIN[0]} or ", _CIFAR_SOURCE) for name in _PARQUET
+    )
+    parts = [_read_jpegs(path, rows) for path, rows in zip((train, test), wanted, strict=True)]
+    return _photos(parts, "re-encoded as JPEG")
+
+
+def _photos(parts: list[tuple[NDArray[np.uint8], Labels]], form: str) -> Photos:
+    (train, train_labels), (test, test_labels) = parts
+    return Photos(_in_unit(train), train_labels, _in_unit(test), test_labels, form)
+
+
+def _in_unit(images: NDArray[np.uint8]) -> Floats:
+    return images.astype(np.float32) / np.float32(255)
+
+
+def _read_photos(
+    folder: Path, names: tuple[str, ...], rows: int | None
+) -> tuple[NDArray[np.uint8], Labels]:
+    """Images and labels of binary files: a byte of label, then red, green and blue, each by row."""
+    blocks: list[NDArray[np.uint8]] = []
+    found = 0
+    for name in names:
+        if rows is not None and found >= rows:
+            break
+        path = _existing(folder, (name,), "", _CIFAR_SOURCE)
+        content = np.fromfile(path, np.uint8)
+        if content.size == 0 or content.size % (1 + _PHOTO_BYTES):
+            raise DataError(
+                f"{path} holds {content.size} bytes; rows of {1 + _PHOTO_BYTES} are needed."
+            )
+        blocks.append(content.reshape(-1, 1 + _PHOTO_BYTES))
+        found += len(blocks[-1])
+    table = np.concatenate(blocks)[:rows]
+    planes = table[:, 1:].reshape(-1, 3, *_PHOTO[:2])
+    return planes.transpose(0, 2, 3, 1), _photo_labels(folder, table[:, 0])
+
+
+def _read_jpegs(path: Path, rows: int | None) -> tuple[NDArray[np.uint8], Labels]:
+    try:
+        table = pq.read_table(path, columns=["label", "image"]).slice(0, rows)
+    except (OSError, pa.ArrowException) as problem:
+        raise DataError(
+            f"{path} is not a table with the columns label and image: {problem}"
+        ) from problem
+    images = np.empty((table.num_rows, *_PHOTO), np.uint8)
+    for row, content in enumerate(table.column("image").to_pylist()):
+        images[row] = _decoded(content, f"{path} row {row}")
+    return images, _photo_labels(path, table.column("label").to_numpy())
+
+
+def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, TypeError) as problem:
+        raise DataError(f"{where} is not an image: {problem}") from problem
+    if pixels.shape != _PHOTO:
+        raise DataError(f"{where} is an image of {pixels.shape}; {_PHOTO} is needed.")
+    return pixels
+
+
+def _photo_labels(source: Path, labels: NDArray[Any]) -> Labels:
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(PHOTO_CLASSES):
+        raise DataError(f"{source} holds the labels {np.unique(labels)}; 0 to 9 are needed.")
+    return labels.astype(np.int32)
 
 
 # --- ADULT ---------------------------------------------------------------------------------------

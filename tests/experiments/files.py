@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 
 import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 PERSON = (
     "{age}, {workclass}, 1, Bachelors, {years}, Never-married, Sales, Husband, White, {sex}, "
@@ -64,3 +68,38 @@ def write_adult(folder, *, train, test, header):
         elif dot:
             lines.insert(0, "|1x3 Cross validator")
         (folder / name).write_text("\n".join(lines) + ("\n" if header else "\n\n"))
+
+
+def photos(count, seed):
+    """(count, 32, 32, 3) smooth images, which JPEG hardly changes, and (count,) labels; uint8."""
+    generator = np.random.default_rng(seed)
+    corners = generator.integers(60, 200, size=(count, 1, 1, 3))
+    slope = (
+        np.linspace(0, 40, 32)[None, :, None, None] + np.linspace(0, 15, 32)[None, None, :, None]
+    )
+    return (corners + slope).astype(np.uint8), (np.arange(count) % 10).astype(np.uint8)
+
+
+def write_photo_binaries(folder, *, train, test):
+    """Five training files and a test file as in cifar-10-binary.tar.gz; rows in order."""
+    folder.mkdir(exist_ok=True)
+    parts = np.array_split(np.arange(len(train[1])), 5)
+    named = [(f"data_batch_{number}.bin", train, rows) for number, rows in enumerate(parts, 1)]
+    for name, (pixels, labels), rows in [*named, ("test_batch.bin", test, slice(None))]:
+        planes = pixels[rows].transpose(0, 3, 1, 2).reshape(len(labels[rows]), -1)
+        table = np.concatenate([labels[rows][:, None], planes], axis=1)
+        (folder / name).write_bytes(table.tobytes())
+
+
+def write_photo_tables(folder, *, train, test):
+    """Tables of JPEG images."""
+    for part, (pixels, labels) in (("train", train), ("test", test)):
+        images = [jpeg(image) for image in pixels]
+        table = pa.table({"id": np.arange(len(labels)), "label": labels, "image": images})
+        pq.write_table(table, folder / f"cifar10_{part}.parquet")
+
+
+def jpeg(pixels):
+    content = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(content, format="JPEG", quality=95, subsampling=0)
+    return content.getvalue()

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments.data import ADULT_FEATURES, COLUMNS, adult, data_folder, fashion_mnist, mnist
+from experiments.data import (
+    ADULT_FEATURES,
+    COLUMNS,
+    adult,
+    cifar10,
+    data_folder,
+    fashion_mnist,
+    mnist,
+)
 from rainpp.errors import DataError
 from tests.experiments import files
 
@@ -55,9 +65,10 @@ def test_fashion_mnist_lives_in_its_own_folder(folder):
     assert_holds_the_images(fashion_mnist())
 
 
-@pytest.mark.parametrize("load", [mnist, fashion_mnist, adult])
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, adult, cifar10])
 def test_a_missing_file_is_named_with_its_source(folder, load):
-    with pytest.raises(DataError, match=r"(train-images-idx3-ubyte|adult\.data).*https?://") as why:
+    names = r"(train-images-idx3-ubyte|adult\.data|data_batch_1\.bin or cifar10_train\.parquet)"
+    with pytest.raises(DataError, match=names + ".*https?://") as why:
         load()
     assert str(folder) in str(why.value)
     assert "RAINPP_DATA" in str(why.value)
@@ -106,6 +117,97 @@ def test_a_damaged_gzip_file_is_refused(folder, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match="gzip"):
         mnist()
+
+
+PHOTOS, MORE_PHOTOS = files.photos(12, seed=0), files.photos(4, seed=1)
+
+
+@pytest.mark.parametrize("inside", ["", "cifar-10-batches-bin"])
+def test_photos_from_the_binary_files(folder, inside):
+    files.write_photo_binaries(folder / inside, train=PHOTOS, test=MORE_PHOTOS)
+    data = cifar10()
+    assert data.form == "original"
+    assert data.train_inputs.dtype == np.float32
+    assert data.train_labels.dtype == np.int32
+    assert_array_equal(np.round(data.train_inputs * 255), PHOTOS[0])
+    assert_array_equal(np.round(data.test_inputs * 255), MORE_PHOTOS[0])
+    assert_array_equal(data.train_labels, PHOTOS[1])
+    assert_array_equal(data.test_labels, MORE_PHOTOS[1])
+
+
+def test_photos_from_tables_of_jpegs(folder):
+    files.write_photo_tables(folder, train=PHOTOS, test=MORE_PHOTOS)
+    data = cifar10()
+    assert data.form == "re-encoded as JPEG"
+    assert_allclose(data.train_inputs * 255, PHOTOS[0], atol=6)
+    assert_allclose(data.test_inputs * 255, MORE_PHOTOS[0], atol=6)
+    assert_array_equal(data.train_labels, PHOTOS[1])
+
+
+@pytest.mark.parametrize("write", [files.write_photo_binaries, files.write_photo_tables])
+def test_only_the_first_photos(folder, write):
+    write(folder, train=PHOTOS, test=MORE_PHOTOS)
+    data = cifar10(train_rows=5, test_rows=2)
+    assert_array_equal(data.train_labels, PHOTOS[1][:5])
+    assert_array_equal(data.test_labels, MORE_PHOTOS[1][:2])
+    assert_allclose(data.train_inputs * 255, PHOTOS[0][:5], atol=6)
+
+
+def test_the_original_photos_are_preferred(folder):
+    files.write_photo_tables(folder, train=PHOTOS, test=MORE_PHOTOS)
+    files.write_photo_binaries(folder, train=PHOTOS, test=PHOTOS)
+    assert cifar10().form == "original"
+    assert len(cifar10().test_labels) == len(PHOTOS[1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-1], "rows of 3073 are needed"),
+        (lambda _: b"", "rows of 3073 are needed"),
+        (lambda content: b"\x0a" + content[1:], "0 to 9 are needed"),
+    ],
+)
+def test_damaged_binary_photos_are_refused(folder, damage, message):
+    files.write_photo_binaries(folder, train=PHOTOS, test=MORE_PHOTOS)
+    path = folder / "test_batch.bin"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=message):
+        cifar10()
+
+
+def test_a_missing_binary_file_is_named(folder):
+    files.write_photo_binaries(folder, train=PHOTOS, test=MORE_PHOTOS)
+    (folder / "data_batch_3.bin").unlink()
+    with pytest.raises(DataError, match=r"data_batch_3\.bin.*cifar-10-binary"):
+        cifar10()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"not an image", "row 1 is not an image"),
+        (None, "row 1 is not an image"),
+        (files.jpeg(PHOTOS[0][0][:16]), r"row 1 is an image of \(16, 32, 3\)"),
+    ],
+)
+def test_a_table_with_a_broken_image_is_refused(folder, image, message):
+    files.write_photo_tables(folder, train=PHOTOS, test=MORE_PHOTOS)
+    table = pa.table({"label": [0, 1], "image": [files.jpeg(PHOTOS[0][0]), image]})
+    pq.write_table(table, folder / "cifar10_test.parquet")
+    with pytest.raises(DataError, match=message):
+        cifar10()
+
+
+@pytest.mark.parametrize("content", [b"no table", None])
+def test_a_table_of_something_else_is_refused(folder, content):
+    files.write_photo_tables(folder, train=PHOTOS, test=MORE_PHOTOS)
+    path = folder / "cifar10_train.parquet"
+    pq.write_table(pa.table({"picture": [1]}), path)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match="columns label and image"):
+        cifar10()
 
 
 def test_the_folder_defaults_to_the_one_beside_the_repository(monkeypatch):
@@ -169,7 +271,7 @@ def test_adult_with_an_unknown_value_is_refused(folder, wrong, message):
 @pytest.mark.slow
 def test_the_real_files_have_the_published_sizes():
     try:
-        digits, census = mnist(), adult()
+        digits, census, things = mnist(), adult(), cifar10()
     except DataError as absent:
         pytest.skip(str(absent))
     assert digits.train_inputs.shape == (60000, 784)
@@ -179,3 +281,6 @@ def test_the_real_files_have_the_published_sizes():
     assert census.test_inputs.shape == (16281, 49)
     assert census.train_labels.sum() == 7841
     assert (census.train_frame["workclass"] == "Private").sum() == 22696
+    assert things.train_inputs.shape == (50000, 32, 32, 3)
+    assert np.bincount(things.train_labels).tolist() == [5000] * 10
+    assert np.bincount(things.test_labels).tolist() == [1000] * 10
