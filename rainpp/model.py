@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from rainpp.convolution import with_matrix_products
 from rainpp.errors import DataError, ModelError, SettingsError, ShapeError
 from rainpp.fingerprint import fingerprint
 from rainpp.loss import Loss, RowLoss, find_loss
@@ -41,7 +42,7 @@ class Network:
 
     def outputs(self, theta: jax.Array, inputs: PyTree) -> jax.Array:
         """Outputs (batch, width) for the flat parameters `theta`; differentiable."""
-        raw = self.apply(self.unravel(theta), inputs)
+        raw = with_matrix_products(self.apply)(self.unravel(theta), inputs)
         return raw[:, None] if raw.ndim == 1 else raw
 
     def losses(self, theta: jax.Array, inputs: PyTree, labels: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ COLUMNS = [
     {
         "adapters",
         "complaint",
+        "convolution",
         "fingerprint",
         "intervention",
         "loss",
