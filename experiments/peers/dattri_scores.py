@@ -1,79 +1,60 @@
-"""Scores of dattri's influence functions for one complaint; runs in the peers' environment.
+"""Scores of dattri's influence functions for a complaint; runs in the peers' environment.
 
-python dattri_scores.py CASE.npz OUT.npz METHOD [key=value ...]
+python dattri_scores.py CASE.npz OUT.npz arnoldi|cg [name=value ...]
 
-CASE.npz, written by `experiments.offline_peers`: training rows and labels, the rows the query
-counts, the class it counts, l2, and the layers' weights and biases. OUT.npz: scores (n,), signed so
-that deleting a row of positive score raises the count, and seconds. dattri's training loss here is
-the mean cross-entropy plus the same l2 term, so that both libraries take the curvature of one
-objective.
+The training loss is the mean cross-entropy plus the same l2 term, so that both libraries take the
+curvature of one objective. The names are those of the attributor's arguments; `batch` is the number
+of training rows `attribute` takes at a time. For every batch it makes the batch's gradients, then
+the gradient of the complaint, which it solves for again: batches as large as memory allows are the
+fastest. The curvature is of all rows at once, as the documentation of `cache` recommends.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from case import Call, read, run
 from dattri.algorithm.influence_function import IFAttributorArnoldi, IFAttributorCG
 from dattri.task import AttributionTask
+from network import network_of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 METHODS = {"arnoldi": IFAttributorArnoldi, "cg": IFAttributorCG}
 
 
-def main() -> None:
-    case, out, method, *pairs = sys.argv[1:]
-    torch.set_num_threads(2)
-    settings = {name: json.loads(value) for name, value in (pair.split("=") for pair in pairs)}
-    rows_at_a_time = settings.pop("batch", 512)
-    with np.load(Path(case)) as archive:
-        data = {name: archive[name] for name in archive.files}
-    network = network_of(data)
+def offline(call: Call) -> Callable[[int], np.ndarray]:
+    """`cache` over all rows; the answer to a complaint is `attribute`.
+
+    `cache` of Arnoldi only prepares: the eigenpairs are found in the first `attribute` and kept.
+    """
+    settings = dict(call.settings)
+    batch = settings.pop("batch")
+    network = network_of(call.data)
     task = AttributionTask(
-        loss_func=loss_of(network, float(data["l2"])),
+        loss_func=loss_of(network, float(call.data["l2"])),
         model=network,
         checkpoints=network.state_dict(),
-        target_func=count_of(network, int(data["counted"])),
+        target_func=count_of(network),
     )
-    inputs, labels = torch.tensor(data["inputs"]), torch.tensor(data["labels"]).long()
-    everything = DataLoader(TensorDataset(inputs, labels), batch_size=len(labels))
-    rows = DataLoader(TensorDataset(inputs, labels), batch_size=rows_at_a_time)
-    complaint = DataLoader(TensorDataset(torch.tensor(data["asked"])[None]), batch_size=1)
+    inputs, labels = torch.tensor(call.data["inputs"]), torch.tensor(call.data["labels"]).long()
+    training = TensorDataset(inputs, labels)
+    attributor = METHODS[call.method](task=task, **settings)
+    attributor.cache(DataLoader(training, batch_size=len(labels)))
+    asked = torch.tensor(call.data["asked"])[None]
 
-    began = time.perf_counter()
-    attributor = METHODS[method](task=task, **settings)
-    attributor.cache(everything)
-    cached = time.perf_counter()
-    with torch.no_grad():
-        found = attributor.attribute(rows, complaint)
-    ended = time.perf_counter()
-    np.savez(
-        out,
-        scores=found.numpy()[:, 0],
-        cache_seconds=cached - began,
-        attribute_seconds=ended - cached,
-        versions=np.array([f"{name} {version(name)}" for name in ("dattri", "torch", "numpy")]),
-    )
+    def answer(counted: int) -> np.ndarray:
+        weights = nn.functional.one_hot(torch.tensor([counted]), num_classes=10).float()
+        complaint = DataLoader(TensorDataset(asked, weights), batch_size=1)
+        with torch.no_grad():
+            found = attributor.attribute(DataLoader(training, batch_size=batch), complaint)
+        return found.numpy()[:, 0]
 
-
-def network_of(data: dict[str, np.ndarray]) -> nn.Sequential:
-    """The trained feed-forward network; layers are called weights0, bias0, weights1, ..."""
-    depth = sum(name.startswith("weights") for name in data)
-    layers: list[nn.Module] = []
-    for number in range(depth):
-        weights = data[f"weights{number}"]
-        layer = nn.Linear(*weights.shape)
-        layer.weight.data = torch.tensor(weights.T.copy())
-        layer.bias.data = torch.tensor(data[f"bias{number}"])
-        layers += [layer] if number == depth - 1 else [layer, nn.ReLU()]
-    return nn.Sequential(*layers)
+    return answer
 
 
 def loss_of(network: nn.Module, l2: float) -> Any:
@@ -88,16 +69,16 @@ def loss_of(network: nn.Module, l2: float) -> Any:
     return loss
 
 
-def count_of(network: nn.Module, counted: int) -> Any:
-    """The relaxed count of one class over the rows asked about, negated: what dattri removes."""
+def count_of(network: nn.Module) -> Any:
+    """The relaxed count, over the rows asked about, of the class whose weight is 1."""
 
     def count(params: Any, data: Any) -> torch.Tensor:
-        (rows,) = data
+        rows, weights = data
         outputs = torch.func.functional_call(network, params, rows.reshape(-1, rows.shape[-1]))
-        return outputs.softmax(dim=-1)[:, counted].sum()
+        return (outputs.softmax(dim=-1) * weights.reshape(1, -1)).sum()
 
     return count
 
 
 if __name__ == "__main__":
-    main()
+    run(read(sys.argv[1:]), offline, libraries=("dattri", "torch"))

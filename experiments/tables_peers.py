@@ -1,0 +1,71 @@
+"""The section of the page of results that sets rainpp beside general attribution libraries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Run = dict[str, Any]
+
+_MODELS = {"logistic": "Logistic regression", "mlp": "Two-layer network"}
+_COLUMNS = [
+    "library", "called", "offline s", "first complaint s", "both, times ours",
+    "second complaint s", "first, times our second", "second, times our second", "AUC_R",
+]  # fmt: skip
+
+
+def peers(body: Run) -> str:
+    """The section: a table per model, rainpp's row first."""
+    settings = body["settings"]
+    parts = [
+        "## From a trained model to a complaint, beside general attribution libraries\n",
+        f"MNIST, {settings['rate']:.0%} of the 1s labelled 7; the count of predicted 1s is too "
+        f"low. The same weights and {settings['threads']} threads,\none after the other. *Second "
+        "complaint* is about the count of another digit, after whatever a library\nkept from the "
+        "first; for rainpp the median of nine. The query is in the first complaint, not in the\n"
+        "second; the others run no SQL. *Both* is offline and first complaint together. Of a "
+        "score and its\nnegative the better counts. *Called* is the method and the arguments of "
+        f"`{_scripts(body['runs'])}`,\nin `experiments/peers`. "
+        f"Versions: {_versions(body['runs'])}.\n",
+    ]
+    for model, title in _MODELS.items():
+        runs = [run for run in body["runs"] if run["model"] == model]
+        if runs:
+            about = f"{title}, {runs[0]['rows']:,} rows, {runs[0]['parameters']:,} parameters:"
+            rows = [_row(run, runs[0], settings["limit_seconds"]) for run in runs]
+            parts += [about + "\n", _table(rows) + "\n"]
+    return "\n".join(parts)
+
+
+def _row(run: Run, own: Run, limit: int) -> list[str]:
+    late = f"not within {limit:,} s"
+    cells = [run["library"], f"`{run['method']}`"]
+    if "first_seconds" not in run:
+        return [*cells, "", late, "", "", "", "", ""]
+    mine = run is own
+    return [
+        *cells,
+        _seconds(run["offline_seconds"]),
+        _seconds(run["first_seconds"]),
+        "1" if mine else f"{run['times_from_nothing']:.2g}",
+        _seconds(run["second_seconds"]) if "second_seconds" in run else late,
+        "" if mine else f"{run['times_first']:,}",
+        "" if mine or "times_second" not in run else f"{run['times_second']:,}",
+        f"{run['auc_r']:.3f}",
+    ]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _scripts(runs: list[Run]) -> str:
+    return "`, `".join(sorted({run["script"] for run in runs if "script" in run}))
+
+
+def _versions(runs: list[Run]) -> str:
+    return ", ".join(sorted({found for run in runs for found in run.get("versions", [])}))
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
