@@ -22,16 +22,18 @@ from rainpp.types import FloatArray
 # Scores of the two halves together should correlate this well with those of all rows.
 WANTED_CORRELATION = 0.99
 # Shared part of the two leading subspaces, 1 for equal ones. Where scores agree on nearly every
-# complaint, one about a rare class may still hang on a direction that is not settled: at 0.71 and a
-# predicted 0.99, scores for the count of a class of 1 % correlated 0.70 with those of all rows; at
-# 0.91, 0.98.
+# complaint, one about a rare class may still hang on a direction that is not settled: at 0.80 and a
+# predicted 0.99, scores for the count of a class of 1 % correlated 0.69 with those of all rows; at
+# 0.89, 0.94.
 WANTED_OVERLAP = 0.85
 # The same for the class (or output) whose complaints agree worst. MLP with 30 % of a class wrong:
-# 0.86 at 1 280 rows, where scores already correlated 0.99 with those of all rows.
-WANTED_OF_EVERY_CLASS = 0.9
+# 0.96 at 512 rows, where it is 0.85 with all rows, and 0.95 at 2 048, where it is 0.92.
+WANTED_OF_EVERY_CLASS = 0.95
 # Complaints: 32, and four for every class up to this many.
 _COMPLAINTS, _MOST_COMPLAINTS = 32, 128
 PROBE_ROWS = 512
+# Directions in which a half has less than this share of its largest curvature say nothing of it.
+_NEGLIGIBLE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,31 @@ def compare(
     return Agreement(
         rows, between, of_both(between), of_both(worst), of_both(float(found.min())), overlap
     )
+
+
+def seen_from(vectors: FloatArray, images: FloatArray) -> Eigenpairs:
+    """Leading eigenpairs of one half's curvature H, from its products with those of both halves.
+
+    The Nyström approximation of H from its action on `vectors` (Williams and Seeger 2001): to first
+    order in what separates the halves it has the eigenvectors of H, without a Lanczos run. Those of
+    two runs differ more than the scores of both: neighbouring eigenvalues change places. Measured
+    on the worst class of MNIST logistic regression at 512 rows: 0.77 from two runs, 0.98 from this,
+    0.98 with all rows.
+
+    Parameters
+    ----------
+    vectors : (k, d) orthonormal.
+    images : (k, d), H v for each.
+    """
+    core = vectors.astype(np.float64) @ images.T.astype(np.float64)
+    values, turns = np.linalg.eigh((core + core.T) / 2)
+    kept = values > _NEGLIGIBLE * max(values.max(), np.finfo(np.float64).tiny)
+    root = (turns[:, kept] / np.sqrt(values[kept])).T.astype(images.dtype) @ images
+    squares, mix = np.linalg.eigh(root.astype(np.float64) @ root.T.astype(np.float64))
+    order = slice(None, None, -1)
+    squares, mix = squares[order], mix[:, order]
+    found = (mix / np.sqrt(squares)).T.astype(images.dtype) @ root
+    return Eigenpairs(squares, found, np.zeros(squares.size), squares, len(vectors), "Nyström")
 
 
 def probed(

@@ -38,6 +38,22 @@ class Batches:
 
 
 @dataclass(frozen=True, eq=False)
+class BatchesApart:
+    """The same on the device, each batch (one for every device) by itself."""
+
+    parts: tuple[Batches, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, with padding."""
+        return sum(part.rows for part in self.parts)
+
+    def chunks(self) -> Iterator[Batches]:
+        """One batch after another."""
+        yield from self.parts
+
+
+@dataclass(frozen=True, eq=False)
 class StreamedBatches:
     """The same, read from the host in chunks of whole batches whenever they are needed."""
 
@@ -64,19 +80,27 @@ def make_batches(
     *,
     sample: Sample | None = None,
     resident_bytes: int = RESIDENT_BYTES,
-) -> Batches | StreamedBatches:
+    apart: bool = False,
+) -> Batches | BatchesApart | StreamedBatches:
     """The rows of `training`, or those of a sample, in order, `batch_size` at a time.
 
     Parameters
     ----------
     sample : rows to take, with what each stands for; all rows, each for itself, by default.
     resident_bytes : rows of more bytes than this stay on the host and are streamed.
+    apart : every batch by itself, all of the size that is asked for.
     """
     rows = training if sample is None else training.take(sample.rows)
     weights = rows.weights if sample is None else rows.weights * sample.weights
-    size = min(batch_size, -(-rows.num_rows // num_devices()))
+    size = batch_size if apart else min(batch_size, -(-rows.num_rows // num_devices()))
     per_row = row_bytes(rows)
     if per_row * rows.num_rows <= resident_bytes:
+        if apart:
+            step = size * num_devices()
+            starts = range(0, rows.num_rows, step)
+            ends = (min(start + step, rows.num_rows) for start in starts)
+            places = map(slice, starts, ends)
+            return BatchesApart(tuple(_folded(rows, weights, size, place) for place in places))
         return _folded(rows, weights, size, slice(0, rows.num_rows))
     step = size * num_devices()
     chunk = max(resident_bytes // 4 // (per_row * step), 1) * step

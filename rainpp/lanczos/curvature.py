@@ -15,7 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rainpp.lanczos.batches import RESIDENT_BYTES, Batches, StreamedBatches, make_batches
+from rainpp.lanczos.batches import (
+    RESIDENT_BYTES,
+    Batches,
+    BatchesApart,
+    StreamedBatches,
+    make_batches,
+)
 from rainpp.lanczos.devices import sum_over_rows
 from rainpp.lanczos.sample import Sample
 from rainpp.model import Model, Network
@@ -41,7 +47,7 @@ class Curvature:
     """
 
     model: Model
-    batches: Batches | StreamedBatches
+    batches: Batches | BatchesApart | StreamedBatches
     num_rows: int
     kind: str = "hessian"
 
@@ -54,9 +60,17 @@ class Curvature:
         sample: Sample | None = None,
         kind: str = "hessian",
         resident_bytes: int = RESIDENT_BYTES,
+        apart: bool = False,
     ) -> Curvature:
-        """Curvature of the mean loss, plus l2, from every row of `training` or from a sample."""
-        batches = make_batches(training, batch_size, sample=sample, resident_bytes=resident_bytes)
+        """Curvature of the mean loss, plus l2, from every row of `training` or from a sample.
+
+        Parameters
+        ----------
+        apart : run every batch by itself, so that any number of them share one compiled product.
+        """
+        batches = make_batches(
+            training, batch_size, sample=sample, resident_bytes=resident_bytes, apart=apart
+        )
         return Curvature(model, batches, training.num_rows, kind)
 
     @property

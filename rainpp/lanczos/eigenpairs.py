@@ -126,19 +126,44 @@ def find_eigenpairs(
     SettingsError : k is not "auto", "inflection" or a whole number from 1 to d.
     NotConverged : fewer than k positive eigenvalues exist, or they did not converge.
     """
-    dimension = operator.dimension
-    check_k(k, dimension)
-    krylov = Krylov(operator.hvp, dimension, jax.random.key(seed), operator.dtype)
-    keeper.restore(krylov)
-    wanted = _Wanted(k, num_classes, is_determined(num_rows, dimension))
-    limit = min(dimension, wanted.most_products)
-    while krylov.size < limit and not _finished(krylov, wanted, tolerance):
-        krylov.step()
-        keeper.save(krylov)
-        values, residuals, _ = krylov.ritz()
-        converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
-        progress("eigenpairs", krylov.size, limit, ritz_note(values, converged))
-    return _collect(krylov, wanted, tolerance)
+    check_k(k, operator.dimension)
+    wanted = Wanted(k, num_classes, is_determined(num_rows, operator.dimension))
+    return Search(operator, wanted, seed=seed, progress=progress, keeper=keeper).until(tolerance)
+
+
+class Search:
+    """A Lanczos run for eigenpairs that can be asked for more precision later."""
+
+    def __init__(
+        self,
+        operator: Operator,
+        wanted: Wanted,
+        *,
+        seed: int = 0,
+        progress: Any = silent,
+        keeper: Keeper = _FORGETFUL,
+    ) -> None:
+        key = jax.random.key(seed)
+        self._krylov = Krylov(operator.hvp, operator.dimension, key, operator.dtype)
+        keeper.restore(self._krylov)
+        self._wanted, self._progress, self._keeper = wanted, progress, keeper
+        self._limit = min(operator.dimension, wanted.most_products)
+
+    def until(self, tolerance: float) -> Eigenpairs:
+        """The pairs, once those that are wanted have residuals of this share of their values.
+
+        Raises
+        ------
+        NotConverged : fewer positive eigenvalues exist, or they did not converge.
+        """
+        krylov = self._krylov
+        while krylov.size < self._limit and not _finished(krylov, self._wanted, tolerance):
+            krylov.step()
+            self._keeper.save(krylov)
+            values, residuals, _ = krylov.ritz()
+            converged = _converged_prefix(values, residuals, krylov.dtype, tolerance)
+            self._progress("eigenpairs", krylov.size, self._limit, ritz_note(values, converged))
+        return _collect(krylov, self._wanted, tolerance)
 
 
 def check_k(k: Any, dimension: int) -> None:
@@ -157,8 +182,14 @@ def check_k(k: Any, dimension: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """How many pairs: a number, or a rule and what it depends on."""
+class Wanted:
+    """How many pairs: a number, or a rule and what it depends on.
+
+    Attributes
+    ----------
+    k : a number, "auto" or "inflection".
+    determined : see `is_determined`.
+    """
 
     k: int | str
     num_classes: int
@@ -201,7 +232,7 @@ class _Wanted:
         return found, "eigenvalues of at least a quarter of the largest"
 
 
-def _finished(krylov: Krylov, wanted: _Wanted, tolerance: float) -> bool:
+def _finished(krylov: Krylov, wanted: Wanted, tolerance: float) -> bool:
     """Whether every pair that matters is there and has converged."""
     if krylov.size == 0:
         return False
@@ -222,7 +253,7 @@ def _converged_prefix(
     return int(good.size if good.all() else np.argmin(good))
 
 
-def _collect(krylov: Krylov, wanted: _Wanted, tolerance: float) -> Eigenpairs:
+def _collect(krylov: Krylov, wanted: Wanted, tolerance: float) -> Eigenpairs:
     values, residuals, coordinates = krylov.ritz()
     count = _converged_prefix(values, residuals, krylov.dtype, tolerance)
     keep, rule = wanted.settled(krylov, most=count)

@@ -44,6 +44,22 @@ def test_every_row_counts_once_in_order_and_padding_never(batch_size, resident_b
     assert np.isfinite(rows[~real]).all()
 
 
+@pytest.mark.parametrize("batch_size", [7, 40, 64])
+def test_batches_apart_are_alike_and_give_the_same_sums(batch_size):
+    problem = oracles.random_mlp()
+    training = training_of(problem, weights=np.linspace(0.5, 2, 40))
+    apart = make_batches(training, batch_size, apart=True)
+    assert {chunk.weights.shape for chunk in apart.chunks()} == {(1, batch_size)}
+    _, labels, weights = unfolded(apart)
+    assert labels[weights > 0].tolist() == problem.labels.tolist()
+    vector = np.linspace(-1, 1, problem.model.num_params)
+    products = [
+        Curvature.of(problem.model, training, batch_size=batch_size, apart=apart).hvp(vector)
+        for apart in (True, False)
+    ]
+    assert_allclose(*products, rtol=1e-12)
+
+
 def test_rows_are_resident_when_they_fit_and_streamed_when_not():
     training = training_of(oracles.random_mlp())
     assert row_bytes(training) == ROW
