@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import rainpp
 from experiments import data, models, train
 from experiments.corrupt import Corruption, flip_classes, flip_private_men
+from rainpp.errors import DataError
 from rainpp.lanczos.projection import gradient_of_probabilities
 from rainpp.training_set import TrainingSet
 
@@ -35,6 +36,7 @@ class Case:
     ----------
     inference : rows that the queries read.
     complaints : ∂q/∂P (V, R) by query.
+    batch : rows at a time that suit the model.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     corrupted: NDArray[np.bool_]
     inference: Any
     complaints: dict[str, Floats]
+    batch: int = 1024
 
     @property
     def num_classes(self) -> int:
@@ -52,7 +55,9 @@ class Case:
     def gradients(self) -> dict[str, Any]:
         """∇q (d,) by query."""
         return {
-            query: gradient_of_probabilities(self.model, self.inference, weights)
+            query: gradient_of_probabilities(
+                self.model, self.inference, weights, batch_size=2 * self.batch
+            )
             for query, weights in self.complaints.items()
         }
 
@@ -72,7 +77,7 @@ def mnist_case(kind: str, rate: float, *, rows: int, seed: int = 0) -> Case:
     probabilities = model.probabilities(digits.test_inputs)
     complaints = {
         "Q3": count_of(1, probabilities.shape),
-        "Q1": join_of(probabilities, digits.test_labels),
+        "Q1": join_of(probabilities, digits.test_labels < 5),
     }
     name = f"MNIST {kind} {rate:.0%}"
     return _case(name, model, (inputs, planted), digits.test_inputs, complaints)
@@ -114,10 +119,9 @@ def sst2_case(*, rows: int = 8000, words: int = 500, rate: float = 0.5, seed: in
 
     The complaints: too few positive sentences among those about a film, and among all.
     """
-    folder = data.data_folder()
     rng = np.random.default_rng(seed)
-    training = _sentences(folder / "sst2_train.tsv").sample(rows, random_state=seed)
-    tested = _sentences(folder / "sst2_dev.tsv")
+    training, tested = sentences()
+    training = training.sample(rows, random_state=seed)
     names = _frequent(training["sentence"].tolist(), words)
     inputs, inference = (_counts(frame["sentence"].tolist(), names) for frame in (training, tested))
     labels = training["label"].to_numpy(np.int32)
@@ -138,10 +142,9 @@ def count_of(label: int, shape: tuple[int, ...]) -> Floats:
     return weights
 
 
-def join_of(probabilities: NDArray[Any], digits: data.Labels) -> Floats:
-    """∂q/∂P of the pairs of a digit below five and another with equal predictions: too many."""
-    left = (digits < 5)[:, None]
-    others = np.where(left, probabilities[~left[:, 0]].sum(0), probabilities[left[:, 0]].sum(0))
+def join_of(probabilities: NDArray[Any], left: NDArray[np.bool_]) -> Floats:
+    """∂q/∂P of the pairs of a row in `left` and one outside with equal predictions: too many."""
+    others = np.where(left[:, None], probabilities[~left].sum(0), probabilities[left].sum(0))
     return -others.astype(np.float64)
 
 
@@ -172,9 +175,30 @@ def _case(
     return Case(name, model, training, errors.corrupted, inference, complaints)
 
 
-def _sentences(path: Any) -> pd.DataFrame:
+def sentences() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """SST-2's training and development rows, `label` and `sentence` each.
+
+    Raises
+    ------
+    DataError : `sst2_train.tsv` or `sst2_dev.tsv` is missing in the data folder.
+    """
+    train, dev = (_sentences(f"sst2_{part}.tsv") for part in ("train", "dev"))
+    return train, dev
+
+
+def _sentences(name: str) -> pd.DataFrame:
+    path = data.data_folder() / name
+    if not path.exists():
+        raise DataError(
+            f"no {name} in {path.parent}. Get SST-2 of https://gluebenchmark.com/tasks as tables "
+            "of a label and a sentence with a header line, put them there, or name another folder "
+            "in the environment variable RAINPP_DATA."
+        )
     frame = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE)
-    return frame.set_axis(["label", "sentence"], axis=1)  # the dev file calls it "content"
+    if "label" not in frame or frame.shape[1] != 2:
+        raise DataError(f"{path} has the columns {list(frame)}; `label` and a text are needed.")
+    text = frame.columns.drop("label")[0]  # the dev file calls it "content"
+    return pd.DataFrame({"label": frame["label"], "sentence": frame[text]})
 
 
 def _about_film(frame: pd.DataFrame) -> NDArray[np.bool_]:

@@ -1,7 +1,12 @@
 """Eigenpairs from a subsample against those of all rows: time, AUC_R, correlation of scores.
 
-Every case is measured with `curvature_rows` "auto", 2 000 and "all" and k = 10, in one run. Cases
-where it may break: a rare class, 40 % of all labels wrong, and complaints about single rows.
+Every case is measured with `curvature_rows` "auto", fixed numbers and "all" at one k, in one run.
+Cases where it may break: a rare class, 40 % of all labels wrong, complaints about single rows, and
+networks that are far from an optimum.
+
+    python -m experiments.offline subsample [--cases mlp rare] [--rows 20000]
+
+Cases that are not named keep the results they have.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,76 +24,142 @@ import jax.numpy as jnp
 import numpy as np
 
 import rainpp
-from experiments import results, train
+from experiments import deep_cases, results, train
 from experiments.cases import Case, count_of, fit_digits, mnist_case
-from rainpp.lanczos.projection import project_training
+from experiments.deep_cases import Made
+from rainpp.lanczos.agreement import random_complaints
+from rainpp.lanczos.projection import project_inference, project_training
 from rainpp.lanczos.subsample import Found, Request, sampled_eigenpairs
 from rainpp.training_set import TrainingSet
 
-K = 10
+NAME = "offline_subsample"
 NARROW = (20, 1)  # inference rows of a narrow complaint
+# Random complaints: as many for every class, each over a fiftieth to all of the first rows.
+RANDOM, RANDOM_ROWS = 60, 500
+
+
+@dataclass(frozen=True)
+class Study:
+    """A case at about so many rows, and what is measured on it.
+
+    Attributes
+    ----------
+    sizes : fixed numbers of curvature rows beside "auto" and "all".
+    """
+
+    make: Callable[[int], Made]
+    k: int = 10
+    sizes: tuple[int, ...] = (2000,)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=list(STUDIES), default=list(STUDIES))
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--k", type=int, default=K)
-    arguments = parser.parse_args()
-    runs: list[dict[str, Any]] = []
-    for name in arguments.cases:
-        case = CASES[name](arguments.rows)
-        runs += measure(case, arguments.k)
-        settings = {"cases": arguments.cases, "rows": arguments.rows, "k": arguments.k}
-        command = "python -m experiments.offline subsample"
-        results.save("offline_subsample", command=command, settings=settings, runs=runs)
+    asked = parser.parse_args()
+    for name in asked.cases:
+        study = STUDIES[name]
+        save(measure(*study.make(asked.rows), study), asked.rows)
 
 
-def measure(case: Case, k: int) -> list[dict[str, Any]]:
+def save(records: list[dict[str, Any]], rows: int) -> None:
+    """Put the records of one case in the place of those it had."""
+    path = results.FOLDER / f"{NAME}.json"
+    before = results.load(NAME)["runs"] if path.exists() else []
+    others = [run for run in before if run["case"] != records[0]["case"]]
+    command = "python -m experiments.offline subsample"
+    results.save(NAME, command=command, settings={"rows": rows}, runs=[*others, *records])
+
+
+def measure(case: Case, about: dict[str, Any], study: Study) -> list[dict[str, Any]]:
     """One record per choice of rows; the last, of all rows, is what the others are held against."""
     narrow = _with_narrow(case)
     gradients = {query: np.asarray(along) for query, along in narrow.gradients().items()}
-    everything, whole = _scored(narrow, gradients, k, "all")
-    records: list[dict[str, Any]] = []
-    for rows in ("auto", 2000):
-        record, scores = _scored(narrow, gradients, k, rows)
-        record["time_ratio"] = round(everything["seconds"] / record["seconds"], 2)
-        record["correlation"] = {
-            query: round(float(np.corrcoef(scores[query], whole[query])[0, 1]), 4)
-            for query in scores
-        }
-        records.append(record)
-    records.append(everything)
-    for record in records:
+    scored = {rows: _scored(narrow, gradients, study.k, rows) for rows in _choices(study)}
+    whole, reference = scored["all"]
+    for rows, (record, scores) in scored.items():
+        if rows != "all":
+            for name, key in (("time_ratio", "seconds"), ("work_ratio", "processor_seconds")):
+                record[name] = round(whole[key] / record[key], 2)
+            record |= _correlations(scores, reference)
+        record |= about
         print(record, flush=True)
-    return records
+    return [record for record, _ in scored.values()]
+
+
+def _choices(study: Study) -> list[int | str]:
+    return ["auto", *study.sizes, "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """Scores of every training row: (n,) by query, and (n, complaints) of random ones."""
+
+    of_queries: dict[str, np.ndarray]
+    random: np.ndarray
+
+
+def _correlations(scores: _Scores, reference: _Scores) -> dict[str, Any]:
+    """Of the scores from some rows with those from all."""
+    by_query = {
+        query: round(_correlation(values, reference.of_queries[query]), 4)
+        for query, values in scores.of_queries.items()
+    }
+    found = [_correlation(*both) for both in zip(scores.random.T, reference.random.T, strict=True)]
+    return {
+        "correlation": by_query,
+        "random": {
+            "median": round(float(np.median(found)), 4),
+            "tenth": round(float(np.quantile(found, 0.1)), 4),
+            "worst": round(min(found), 4),
+        },
+    }
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _scored(
     case: Case, gradients: dict[str, np.ndarray], k: int, rows: int | str
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Numbers about eigenpairs from `rows`, and scores (n,) by query."""
-    request = Request(case.model, case.training, k, case.num_classes, rows=rows)
+) -> tuple[dict[str, Any], _Scores]:
+    """Numbers about eigenpairs from `rows`, and the scores they give."""
+    request = Request(
+        case.model, case.training, k, case.num_classes, rows=rows, batch_size=case.batch
+    )
     busy = os.getloadavg()[0]
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     found = sampled_eigenpairs(request)
-    seconds = time.perf_counter() - began
-    projections = project_training(case.model, case.training, found.pairs.vectors).gradients
-    scores = {
-        query: projections @ ((found.pairs.vectors @ along) / found.pairs.values)
-        for query, along in gradients.items()
-    }
+    seconds, processor = time.perf_counter() - began, time.process_time() - worked
+    pairs, batch = found.pairs, case.batch
+    projections = project_training(case.model, case.training, pairs.vectors, batch_size=batch)
+    along = {query: pairs.vectors @ gradient for query, gradient in gradients.items()}
+    weighed = {query: each / pairs.values for query, each in along.items()}
+    scores = _Scores(
+        {query: projections.gradients @ each for query, each in weighed.items()},
+        projections.gradients @ (_random_queries(case, pairs.vectors) / pairs.values).T,
+    )
     record = _about(case, found) | {
         "asked": rows,
+        "k": k,
         "seconds": round(seconds, 2),
+        "processor_seconds": round(processor, 2),
         "load": round(busy, 1),
         "auc_r": {
             query: round(rainpp.metrics.auc_r(values, case.corrupted), 4)
-            for query, values in scores.items()
+            for query, values in scores.of_queries.items()
             if query in case.complaints and not query.startswith("narrow")
         },
     }
     return record, scores
+
+
+def _random_queries(case: Case, vectors: np.ndarray) -> np.ndarray:
+    """Projections (complaints, k) of random complaints about the first inference rows."""
+    some = jax.tree.map(lambda leaf: leaf[:RANDOM_ROWS], case.inference)
+    tangents = project_inference(case.model, some, vectors, batch_size=case.batch)[1]
+    weights = random_complaints(tangents.shape[:2], count=RANDOM, seed=0)
+    return np.einsum("cvr,vrk->ck", weights, tangents.astype(np.float64))
 
 
 def _about(case: Case, found: Found) -> dict[str, Any]:
@@ -180,11 +252,15 @@ def _cnn_params() -> dict[str, Any]:
     return params | {"bias": jnp.zeros(10, jnp.float32)}
 
 
-CASES: dict[str, Callable[[int], Case]] = {
-    "mlp": lambda rows: mnist_case("mlp", 0.3, rows=rows),
-    "cnn": cnn_case,
-    "rare": rare_case,
-    "noise": noisy_case,
+STUDIES: dict[str, Study] = {
+    "mlp": Study(lambda rows: (mnist_case("mlp", 0.3, rows=rows), {})),
+    "cnn": Study(lambda rows: (cnn_case(rows), {})),
+    "rare": Study(lambda rows: (rare_case(rows), {})),
+    "noise": Study(lambda rows: (noisy_case(rows), {})),
+    "digits-cnn": Study(lambda _: deep_cases.SMALL["digits-cnn"](), sizes=(1000,)),
+    "photos-cnn": Study(lambda _: deep_cases.SMALL["photos-cnn"](), sizes=(1000,)),
+    "photos-wrn": Study(lambda _: deep_cases.SMALL["photos-wrn"](), sizes=(1000,)),
+    "reviews-lstm": Study(lambda _: deep_cases.SMALL["reviews-lstm"](), k=4, sizes=(1000,)),
 }
 
 
