@@ -2,8 +2,9 @@
 
 CASE.npz, written by `experiments.offline_peers`: training rows and labels, the rows the query
 counts, the classes that are counted, l2, and the weights and biases of the layers. OUT.npz: the
-scores of the training rows for the first complaint, the seconds of every stage that ended, versions
-and the peak of memory.
+scores of the training rows for the first complaint, the seconds of every stage that ended,
+versions, the peak of memory, and how many cores worked on it (fewer than its threads on a busy
+machine).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def run(
     libraries : the distributions whose versions belong to the result.
     """
     versions = np.array([f"{name} {version(name)}" for name in libraries])
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
+    start = began
     answer = offline(call)
     found: dict[str, Any] = {"offline_seconds": time.perf_counter() - began, "versions": versions}
     for stage, counted in zip(("first", "second"), call.data["counted"], strict=True):
@@ -74,6 +76,7 @@ def run(
         found[f"{stage}_seconds"] = time.perf_counter() - began
         found.setdefault("scores", scores)
         found["peak_gb"] = _peak_gb()
+        found["cores"] = (time.process_time() - cpu) / (time.perf_counter() - start)
         unfinished = call.out.with_suffix(".part.npz")
         np.savez(unfinished, **found)
         unfinished.replace(call.out)  # a process that is ended while it writes leaves the old file

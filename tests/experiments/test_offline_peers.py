@@ -16,6 +16,7 @@ OWN = {
     "model": "logistic", "rows": 60_000, "parameters": 7850, "library": "rainpp",
     "versions": ["rainpp 0.1.0"], "method": "precompute", "offline_seconds": 9.9,
     "first_seconds": 0.1, "second_seconds": 0.001, "auc_r": 0.985,
+    "cores": 1.7,
 }  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def test_scores_are_those_of_the_first_complaint(case, scripts):
     found = offline_peers.peer_run(case, Path(sys.executable), call())
     assert found["scores"].tolist() == [1, 0, 1]
     assert found["versions"] == [f"numpy {np.__version__}"]
-    assert {"offline_seconds", "first_seconds", "second_seconds", "peak_gb"} <= set(found)
+    assert {"offline_seconds", "first_seconds", "second_seconds", "peak_gb", "cores"} <= set(found)
 
 
 def test_the_first_complaint_is_kept_when_the_second_does_not_end(case, scripts):
@@ -141,13 +142,13 @@ def test_the_table_has_a_row_for_every_call():
     done = {
         "library": "fake", "method": "exact batch=3", "versions": ["fake 1.2"],
         "offline_seconds": 15.0, "first_seconds": 5.0, "second_seconds": 4.0, "auc_r": 0.97,
-        "times_from_nothing": 2.0, "times_first": 5000, "times_second": 4000,
+        "times_from_nothing": 2.0, "times_first": 5000, "times_second": 4000, "cores": 0.4,
     }  # fmt: skip
     page = tables_peers.peers(body(done))
     assert "Logistic regression, 60,000 rows, 7,850 parameters" in page
-    assert "| rainpp | `precompute` | 9.9 | 0.1 | 1 | 0.001 |  |  | 0.985 |" in page
+    assert "| rainpp | `precompute` | 9.9 | 0.1 |  | 0.001 |  |  | 0.985 |" in page
     assert "| fake | `exact batch=3` | 15.0 | 5.0 | 2 | 4.0 | 5,000 | 4,000 | 0.970 |" in page
-    assert "fake 1.2, rainpp 0.1.0" in page
+    assert "fake 1.2, rainpp 0.1.0. Processor time over wall time: 0.4 to 1.7" in page
     assert "Two-layer" not in page
 
 
