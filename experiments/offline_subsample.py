@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +26,10 @@ import rainpp
 from experiments import deep_cases, results, train
 from experiments.cases import Case, count_of, fit_digits, mnist_case
 from experiments.deep_cases import Made
+from experiments.timed_products import Clock, TimedRequest, timed
 from rainpp.lanczos.agreement import random_complaints
 from rainpp.lanczos.projection import project_inference, project_training
-from rainpp.lanczos.subsample import Found, Request, sampled_eigenpairs
+from rainpp.lanczos.subsample import Found, sampled_eigenpairs
 from rainpp.training_set import TrainingSet
 
 NAME = "offline_subsample"
@@ -79,7 +79,7 @@ def measure(case: Case, about: dict[str, Any], study: Study) -> list[dict[str, A
     whole, reference = scored["all"]
     for rows, (record, scores) in scored.items():
         if rows != "all":
-            for name, key in (("time_ratio", "seconds"), ("work_ratio", "processor_seconds")):
+            for name, key in (("time_ratio", "seconds"), ("work_ratio", "rows_multiplied")):
                 record[name] = round(whole[key] / record[key], 2)
             record |= _correlations(scores, reference)
         record |= about
@@ -124,13 +124,18 @@ def _scored(
     case: Case, gradients: dict[str, np.ndarray], k: int, rows: int | str
 ) -> tuple[dict[str, Any], _Scores]:
     """Numbers about eigenpairs from `rows`, and the scores they give."""
-    request = Request(
-        case.model, case.training, k, case.num_classes, rows=rows, batch_size=case.batch
+    clock = Clock()
+    request = TimedRequest(
+        case.model,
+        case.training,
+        k,
+        case.num_classes,
+        rows=rows,
+        batch_size=case.batch,
+        clock=clock,
     )
     busy = os.getloadavg()[0]
-    began, worked = time.perf_counter(), time.process_time()
-    found = sampled_eigenpairs(request)
-    seconds, processor = time.perf_counter() - began, time.process_time() - worked
+    found, seconds = timed(lambda: sampled_eigenpairs(request))
     pairs, batch = found.pairs, case.batch
     projections = project_training(case.model, case.training, pairs.vectors, batch_size=batch)
     along = {query: pairs.vectors @ gradient for query, gradient in gradients.items()}
@@ -142,8 +147,8 @@ def _scored(
     record = _about(case, found) | {
         "asked": rows,
         "k": k,
-        "seconds": round(seconds, 2),
-        "processor_seconds": round(processor, 2),
+        "seconds": round(seconds - clock.compiling, 2),
+        "rows_multiplied": clock.rows,
         "load": round(busy, 1),
         "auc_r": {
             query: round(rainpp.metrics.auc_r(values, case.corrupted), 4)
