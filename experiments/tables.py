@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import results
+from experiments import results, tables_offline
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -53,6 +53,13 @@ def render() -> str:
         "relaxation_onehot": _onehot,
         "relaxation_tpch": _tpch,
         "offline_refine": _refine,
+        "choose_k": tables_offline.choose_k,
+        "choose_k_deep": tables_offline.choose_k,
+        "offline_subsample": tables_offline.subsample,
+        "offline_scaling": tables_offline.scaling,
+        "offline_damping": tables_offline.damping,
+        "offline_wrn": tables_offline.wrn,
+        "offline_wrn_quick": tables_offline.wrn_quick,
     }
     parts = [_INTRODUCTION]
     for name, section in sections.items():
