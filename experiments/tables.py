@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import results, tables_offline
+from experiments import results, tables_offline, tables_peers
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -58,6 +58,7 @@ def render() -> str:
         "offline_subsample": tables_offline.subsample,
         "offline_scaling": tables_offline.scaling,
         "offline_damping": tables_offline.damping,
+        "offline_peers": tables_peers.peers,
         "offline_wrn": tables_offline.wrn,
         "offline_wrn_quick": tables_offline.wrn_quick,
     }

@@ -19,13 +19,14 @@ def peers(body: Run) -> str:
     parts = [
         "## From a trained model to a complaint, beside general attribution libraries\n",
         f"MNIST, {settings['rate']:.0%} of the 1s labelled 7; the count of predicted 1s is too "
-        f"low. The same weights and {settings['threads']} threads,\none after the other. *Second "
-        "complaint* is about the count of another digit, after whatever a library\nkept from the "
-        "first; for rainpp the median of nine. The query is in the first complaint, not in the\n"
-        "second; the others run no SQL. *Both* is offline and first complaint together. *Ours* is "
-        "the first row:\nthe others score deletions only. Of a score and its negative the better "
-        f"counts. *Called* is the method and\nthe arguments of `{_scripts(body['runs'])}`, in "
-        f"`experiments/peers`.\nVersions: {_versions(body['runs'])}. {_load(body['runs'])}\n",
+        f"low. The same weights and {settings['threads']}\nthreads, one after the other. *Second "
+        "complaint* is about the count of another digit, after whatever\na library kept from the "
+        "first; for rainpp the median of nine. The query is in the first complaint,\nnot in the "
+        "second; the others run no SQL. *Both* is offline and first complaint together. *Ours* "
+        "is\nthe first row: the others score deletions only. Of a score and its negative the "
+        "better counts.\n*Called* is the method and the arguments of\n"
+        f"`{_scripts(body['runs'])}`, in `experiments/peers`.\n"
+        f"Versions: {_versions(body['runs'])}.\n{_load(body['runs'])}\n",
     ]
     for model, title in _MODELS.items():
         runs = [run for run in body["runs"] if run["model"] == model]
@@ -49,7 +50,7 @@ def _row(run: Run, limit: int) -> list[str]:
         _seconds(run["second_seconds"]) if "second_seconds" in run else late,
         _times(run, "times_first"),
         _times(run, "times_second"),
-        f"{run['auc_r']:.3f}",
+        f"{run['auc_r']:.4f}",
     ]
 
 
