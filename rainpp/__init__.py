@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rainpp.complaint import Complaint
     from rainpp.database import Database, connect
     from rainpp.errors import RainError, RainWarning
+    from rainpp.handoff import SavedComplaint, read_complaint, users_half
     from rainpp.index.artifact import Index, load
     from rainpp.index.build import precompute
     from rainpp.index.estimate import estimate
@@ -34,13 +35,16 @@ _HOMES = {
     "RainWarning": "rainpp.errors",
     "Ranking": "rainpp.ranking",
     "Relabel": "rainpp.intervention",
+    "SavedComplaint": "rainpp.handoff",
     "Verification": "rainpp.verification",
     "connect": "rainpp.database",
     "estimate": "rainpp.index.estimate",
     "load": "rainpp.index.artifact",
     "load_checkpoint": "rainpp.adapters.checkpoint",
     "precompute": "rainpp.index.build",
+    "read_complaint": "rainpp.handoff",
     "save_checkpoint": "rainpp.adapters.checkpoint",
+    "users_half": "rainpp.handoff",
     "verify": "rainpp.verification",
 }
 _ROOMS = ("errors", "metrics")
@@ -55,6 +59,7 @@ __all__ = [
     "RainWarning",
     "Ranking",
     "Relabel",
+    "SavedComplaint",
     "Verification",
     "connect",
     "errors",
@@ -63,7 +68,9 @@ __all__ = [
     "load_checkpoint",
     "metrics",
     "precompute",
+    "read_complaint",
     "save_checkpoint",
+    "users_half",
     "verify",
 ]
 

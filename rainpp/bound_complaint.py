@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from rainpp.ranking import Ranking
 from rainpp.traced import Traced
 
 if TYPE_CHECKING:
+    from rainpp.handoff import Secret
     from rainpp.result import Result
 
 
@@ -62,6 +64,26 @@ class BoundComplaint(Traced):
     def vector(self) -> np.ndarray:
         """The complaint as k numbers: all a model's owner needs for `index.rank(vector)`."""
         return self.complaint.direction * self.query_projection()
+
+    def save(self, path: str | Path, *, secret: Secret | None = None, words: bool = True) -> Path:
+        """Write the complaint as JSON of k numbers and no row, for the owner of the model.
+
+        `rainpp.read_complaint(path).rank(index)` then ranks it without the database.
+
+        Parameters
+        ----------
+        secret : what both sides know; signs the file. Without one it only shows damage.
+        words : also say what the complaint is. Words name the cell, and so values of its group.
+
+        Raises
+        ------
+        SettingsError : the secret is empty or no text.
+        ArtifactError : the disk refuses.
+        """
+        # `handoff` knows this class.
+        from rainpp.handoff import write_complaint
+
+        return write_complaint(self, path, secret=secret, words=words)
 
     def rank(self, *, keep: Sequence[KeptCell] = ()) -> Ranking:
         """Rank the training rows' interventions by how much they should help.

@@ -12,12 +12,15 @@ import pandas as pd
 
 from rainpp.backing import RetrainableBacking
 from rainpp.bound_complaint import BoundComplaint, KeptCell
+from rainpp.complaint import Cell
 from rainpp.errors import ComplaintError, ConflictWarning, ShapeError
+from rainpp.handoff import basis_of, check_owners_half
 from rainpp.index.artifact import Index
 from rainpp.lanczos.constraint import cosines, inner_products, shares
 from rainpp.ranking import Ranking
 from rainpp.saturation import warn_if_saturated
 from rainpp.traced import Traced
+from rainpp.trust import Circumstances, conflicts, met_in_expectation
 
 # Complaints whose cosine is below this are said to fight; relaxation.md, 1.5.
 FIGHTING = -0.2
@@ -48,6 +51,7 @@ def rank_together(
     complaints, kept = _listed(complaints), _listed_kept(keep)
     first = complaints[0]
     _check_same_model([*complaints, *kept])
+    check_owners_half(first.index)
     for complaint in complaints:
         warn_if_saturated(complaint, stacklevel=3)
     vectors = np.stack([complaint.vector() for complaint in complaints])
@@ -60,9 +64,37 @@ def rank_together(
         backing=RetrainableBacking(tuple(complaints), factors, kept),
     )
     ranking.kept, ranking.survives = tuple(item.cell for item in kept), survives
+    ranking.circumstances = lambda: _circumstances(complaints, vectors, factors)
     if len(complaints) > 1:
         ranking.cosines = _compare(complaints, vectors)
     return ranking
+
+
+def _circumstances(
+    complaints: Sequence[BoundComplaint], vectors: np.ndarray, factors: np.ndarray
+) -> Circumstances:
+    """What is known about complaints beside their scores, for `ranking.trust`."""
+    index, method = complaints[0].index, complaints[0].result.method
+    products = inner_products(vectors, vectors, index.eigenvalues)
+    weights = factors * np.sqrt(np.diag(products))
+    names = [str(item.complaint) for item in complaints]
+    met = [met_in_expectation(item.complaint) for item in complaints]
+    return Circumstances(
+        method=method,
+        error=_sampling_error(complaints),
+        at_optimum=index.manifest["checks"]["at_optimum"],
+        gradient=index.manifest["checks"]["relative_gradient_norm"],
+        satisfied=tuple(met) if all(met) else (),
+        conflicts=conflicts(names, cosines(vectors, index.eigenvalues), weights, fighting=FIGHTING),
+    )
+
+
+def _sampling_error(complaints: Sequence[BoundComplaint]) -> float | None:
+    """Largest half width of a 95 % interval around a cell complained about; None without cells."""
+    cells = [item for item in complaints if isinstance(item.about, Cell)]
+    return max(
+        (item.result.error(item.cell.column, row=item.cell.row) for item in cells), default=None
+    )
 
 
 def _held(vector: np.ndarray, kept: tuple[KeptCell, ...], index: Index) -> tuple[np.ndarray, float]:
@@ -145,9 +177,8 @@ def _same_index(one: Index, other: Index) -> bool:
     if one is other:
         return True
     keys = ("data_fingerprint", "interventions")
-    return all(one.manifest[key] == other.manifest[key] for key in keys) and np.array_equal(
-        one.eigenvectors, other.eigenvectors
-    )
+    same = all(one.manifest[key] == other.manifest[key] for key in keys)
+    return same and basis_of(one) == basis_of(other)
 
 
 def _balance(vectors: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ from rainpp.complaint import Cell, Complaint
 from rainpp.errors import RainError, SettingsError
 from rainpp.intervention import Intervention, InterventionTable
 from rainpp.types import ClassValue
+
+if TYPE_CHECKING:
+    from rainpp.trust import Circumstances, Trust
 
 SortKey = Literal["score", "effect", "plausibility"]
 
@@ -75,6 +79,7 @@ class Ranking:
     kept : cells held by `keep=`. Effects are then those of the part of the complaint that moves
         none of them.
     survives : the share of the complaint's first-order improvement that is left once they are held.
+    circumstances : asked by `trust` for what is known beside the scores.
     """
 
     interventions: InterventionTable
@@ -87,6 +92,7 @@ class Ranking:
     cosines: pd.DataFrame | None = field(default=None, repr=False)
     kept: tuple[Cell, ...] = ()
     survives: float = 1.0
+    circumstances: Callable[[], Circumstances] | None = field(default=None, repr=False)
     _scores: np.ndarray | None = field(default=None, init=False, repr=False)
     _coverage: float | None = field(default=None, init=False, repr=False)
 
@@ -111,6 +117,16 @@ class Ranking:
         if self._coverage is None:
             self._coverage = self.backing.coverage() if self.backing else float("nan")
         return self._coverage
+
+    @property
+    def trust(self) -> Trust:
+        """How far to trust this ranking, and whether the complaint behind it looks right.
+
+        One pass over the scores (10 ms for 600 000), and the backward pass of `coverage`.
+        """
+        from rainpp.trust import trust_of
+
+        return trust_of(self)
 
     def top(
         self, count: int = 20, *, by: SortKey = "score", repeat_rows: bool = False
