@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,14 @@ from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.errors import RainError
 from rainpp.index.artifact import Index
 from rainpp.inference import RegisteredModel
-from rainpp.lanczos.conjugate_gradient import deflation, iterate
+from rainpp.intervention import InterventionTable
+from rainpp.lanczos.conjugate_gradient import solve_together
 from rainpp.lanczos.constraint import multipliers, shares
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.influence import query_change
 from rainpp.lanczos.projection import project_training
 from rainpp.model import Model
+from rainpp.refinement import GroupEffect, Refined, Refinement, StepDone
 from rainpp.training_set import TrainingSet
 
 
@@ -62,25 +65,45 @@ class RetrainableBacking:
     def coverage(self) -> float:
         """‖V g‖²/‖g‖² for the combined gradient g; 0 when the gradient itself is zero."""
         vectors = self.index.eigenvectors.astype(np.float64)
-        gradient, moves = self._gradients()
+        gradient, moves = self.gradients()
         if len(moves):
             values = self.index.eigenvalues
             gradient = gradient - shares(moves @ vectors.T, vectors @ gradient, values) @ moves
         captured, total = vectors @ gradient, float(gradient @ gradient)
         return min(float(captured @ captured) / total, 1.0) if total else 0.0
 
-    def refined_effects(self, steps: int) -> np.ndarray:
-        """Effects (N,) from H⁻¹∇q after `steps` of conjugate gradients deflated by the index.
+    def refined(self, steps: int, step_done: StepDone) -> Refined:
+        """Effects (N,) from H⁻¹∇q after `steps` of conjugate gradients, started from the index.
 
-        With kept cells their H⁻¹∇a are solved for as well, and held with these.
+        With kept cells their H⁻¹∇a are solved for as well, in the same passes.
         """
-        gradient, moves = self._gradients()
-        curvature = Curvature.of(self.model, self.training)
-        solution = self._solve(curvature, gradient, steps)
-        if len(moves):
-            solutions = np.stack([self._solve(curvature, move, steps) for move in moves])
-            solution = solution - multipliers(moves @ solutions.T, moves @ solution) @ solutions
-        return self._effects_along(jnp.asarray(solution, self.model.theta.dtype))
+        return refine_backings([self], steps, step_done)[0]
+
+    def group_effect(
+        self, positions: np.ndarray, *, singles: float, newton_steps: int | None
+    ) -> GroupEffect:
+        """What all of `positions` do together; see `rainpp.group_effect`."""
+        # `group_effect` steps back to this backing.
+        from rainpp.group_effect import predict_group
+
+        return predict_group(self, positions, singles=singles, newton_steps=newton_steps)
+
+    @property
+    def interventions(self) -> InterventionTable:
+        """What can be done to the training rows, in the order of the index."""
+        return self.index.interventions
+
+    def improvement(self, model: Model) -> float:
+        """Σ of the complaints' weighted relaxed quantities under `model`, larger is better."""
+        settings = dict.fromkeys(item.result.setting for item in self.complaints)
+        name = self.registered.name
+        answers = {found: found.with_model(name, model).evaluate() for found in settings}
+        return sum(
+            float(factor)
+            * item.complaint.direction
+            * item.complaint.about.read(answers[item.result.setting])[1]
+            for factor, item in zip(self.factors, self.complaints, strict=True)
+        )
 
     def changes(self, positions: np.ndarray) -> list[float]:
         """Predicted change of each complaint's quantity if all of `positions` are applied."""
@@ -91,7 +114,7 @@ class RetrainableBacking:
             for item in self.complaints
         ]
 
-    def _gradients(self) -> tuple[np.ndarray, np.ndarray]:
+    def gradients(self) -> tuple[np.ndarray, np.ndarray]:
         """∇θ of the combined complaint (d,), and of every kept cell (m, d)."""
         signed = [
             float(factor) * item.complaint.direction * _parameter_gradient(item)
@@ -101,31 +124,76 @@ class RetrainableBacking:
         width = signed[0].size
         return np.sum(signed, axis=0), np.stack(kept) if kept else np.zeros((0, width))
 
-    def _solve(self, curvature: Curvature, gradient: np.ndarray, steps: int) -> np.ndarray:
-        """H⁻¹ gradient (d,)."""
-        kind = self.model.theta.dtype
-        values = jnp.asarray(self.index.eigenvalues, kind)
-        vectors = jnp.asarray(self.index.eigenvectors)
-        solution = None
-        taken = iterate(curvature.hvp, jnp.asarray(gradient, kind), deflation(values, vectors))
-        for step, state in enumerate(taken):
-            solution = state.solution
-            if step == steps:
-                break
-        assert solution is not None  # `iterate` always gives the starting point
-        return np.asarray(solution, np.float64)
 
-    def _effects_along(self, solution: jnp.ndarray) -> np.ndarray:
-        kinds: Sequence[str] = self.index.manifest["interventions"]
-        found = project_training(
-            self.model, self.training, solution[None, :], relabel="relabel" in kinds
+def refine_backings(
+    backings: Sequence[RetrainableBacking], steps: int, step_done: StepDone
+) -> list[Refined]:
+    """Refined effects of rankings over one index, in shared passes over the training rows."""
+    began = time.perf_counter()
+    first = backings[0]
+    model, index, training = first.model, first.index, first.training
+    systems = [backing.gradients() for backing in backings]
+    rights = np.concatenate([np.vstack([gradient, moves]) for gradient, moves in systems])
+    kind = model.theta.dtype
+    starts = np.cumsum([0, *(1 + len(moves) for _, moves in systems)])
+    found = solve_together(
+        Curvature.of(model, training).products,
+        jnp.asarray(rights, kind),
+        (jnp.asarray(index.eigenvalues, kind), jnp.asarray(index.eigenvectors, kind)),
+        steps,
+        step_done=lambda step, residuals: step_done(step, float(residuals[starts[:-1]].max())),
+    )
+    solutions = np.asarray(found.solutions, np.float64)
+    combined = [
+        _held(solutions[start:stop], system)
+        for start, stop, system in zip(starts, starts[1:], systems, strict=False)
+    ]
+    effects = _effects_along(first, np.stack(combined))
+    seconds = time.perf_counter() - began
+    return [
+        Refined(
+            effects[:, place],
+            Refinement(
+                len(found.residuals) - 1,
+                tuple(float(value) for value in found.residuals[:, start]),
+                seconds,
+                bool(found.stopped[start]),
+            ),
         )
-        blocks = [found.gradients] if "delete" in kinds else []
-        if found.relabels is not None:
-            blocks.append(found.relabels.reshape(-1, 1))
-        one = np.ones(1)
-        rows = self.index.num_train
-        return query_change(np.concatenate(blocks), one, one, num_rows=rows)
+        for place, start in enumerate(starts[:-1])
+    ]
+
+
+def _held(solutions: np.ndarray, system: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """H⁻¹ of the part of a gradient (d,) that moves no kept cell, from all solutions (1 + m, d)."""
+    _, moves = system
+    solution, of_moves = solutions[0], solutions[1:]
+    if not len(moves):
+        return solution
+    return solution - multipliers(moves @ of_moves.T, moves @ solution) @ of_moves
+
+
+def _effects_along(backing: RetrainableBacking, solutions: np.ndarray) -> np.ndarray:
+    """Effects (N, m) of every intervention for m solutions (m, d), from one pass over the rows."""
+    index = backing.index
+    kinds: Sequence[str] = index.manifest["interventions"]
+    vectors = jnp.asarray(solutions, backing.model.theta.dtype)
+    found = project_training(backing.model, backing.training, vectors, relabel="relabel" in kinds)
+    blocks = [found.gradients] if "delete" in kinds else []
+    if found.relabels is not None:
+        blocks.append(found.relabels.reshape(-1, len(solutions)))
+    return np.stack(
+        [
+            query_change(
+                np.concatenate([block[:, [column]] for block in blocks]),
+                np.ones(1),
+                np.ones(1),
+                num_rows=index.num_train,
+            )
+            for column in range(len(solutions))
+        ],
+        axis=1,
+    )
 
 
 def _parameter_gradient(item: BoundComplaint | KeptCell) -> np.ndarray:

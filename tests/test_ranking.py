@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rainpp.errors import RainError, SettingsError
 from rainpp.intervention import InterventionTable
 from rainpp.ranking import Ranking, leading
+from rainpp.refinement import Refined, Refinement
 
 BLOCK = 512  # the largest block
 COLUMNS = ["train_id", "intervention", "detail", "score", "effect", "plausibility"]
@@ -228,19 +231,95 @@ class Doubling:
         self.asked += 1
         return 0.25
 
-    def refined_effects(self, steps):
-        return self.effects * 2.0**steps
+    def refined(self, steps, step_done):
+        residuals = tuple(0.5 ** (step + 1) for step in range(steps + 1))
+        for step, residual in enumerate(residuals):
+            step_done(step, residual)
+        return Refined(self.effects * 2.0**steps, Refinement(steps, residuals, 0.01))
 
 
-def test_refining_replaces_effects_and_scores_in_place_and_keeps_the_shape():
+def test_refining_replaces_effects_and_leaves_the_order_of_suspects():
     ranking = make_ranking()
-    before = ranking.scores.copy()  # cached: refining must not answer from the cache
-    ranking.backing = Doubling(ranking.effects)
+    effects, before = ranking.effects.copy(), ranking.top(9)
+    ranking.backing = Doubling(-ranking.effects)  # what was best is worst by refined effect
     assert ranking.refine(3) is ranking
-    assert_allclose(ranking.scores, 8 * before)
-    assert_allclose(ranking.top(1)["effect"], [40])
+    assert_allclose(ranking.effects, -8 * effects)
+    after = ranking.top(9)
+    assert_allclose(after["effect"], -8 * before["effect"])
+    same = ["train_id", "intervention", "score", "plausibility"]
+    assert after[same].equals(before[same])
     assert ranking.refined_steps == 3
     assert "refined 3 steps" in repr(ranking)
+    assert ranking.coverage == pytest.approx(1 - 0.0625**2)
+
+
+def test_a_refinement_in_the_background_ends_with_the_same_ranking():
+    ranking = make_ranking()
+    ranking.backing = Doubling(ranking.effects)
+    job = ranking.refine_in_background(3)
+    assert job.wait(10) is ranking
+    assert (job.done, job.step, job.residual, ranking.refined_steps) == (True, 3, 0.0625, 3)
+    assert repr(job) == "Refining(done, step 3 of 3, residual 0.062)"
+
+
+class Waiting(Doubling):
+    """Takes its second step only when told to."""
+
+    def __init__(self, effects):
+        super().__init__(effects)
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def refined(self, steps, step_done):
+        step_done(0, 1.0)
+        step_done(1, 0.5)
+        self.begun.set()
+        assert self.go.wait(10)
+        return super().refined(steps, step_done)
+
+
+def test_a_cancelled_refinement_changes_nothing():
+    ranking = make_ranking()
+    effects = ranking.effects.copy()
+    ranking.backing = Waiting(ranking.effects)
+    job = ranking.refine_in_background(3)
+    assert ranking.backing.begun.wait(10)
+    with pytest.raises(RainError, match=r"at step 1 of 3 after 0 s more; wait\(\) again"):
+        job.wait(0)
+    assert not job.done
+    job.cancel()
+    ranking.backing.go.set()
+    assert job.wait(10) is ranking
+    assert ranking.refinement is None
+    assert_array_equal(ranking.effects, effects)
+    assert "cancelled" in repr(job)
+
+
+def test_what_ends_a_background_refinement_reaches_who_waits():
+    class Failing(Doubling):
+        def refined(self, *_):
+            raise RainError("no rows")
+
+    ranking = make_ranking(backing=Failing(np.zeros(9)))
+    job = ranking.refine_in_background()
+    with pytest.raises(RainError, match="no rows"):
+        job.wait(10)
+    assert "failed" in repr(job)
+
+
+def test_an_interrupted_refinement_changes_nothing():
+    ranking = make_ranking()
+    effects = ranking.effects.copy()
+    ranking.backing = Doubling(ranking.effects)
+
+    def interrupted(step, residual):
+        del residual
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ranking.refine(3, step_done=interrupted)
+    assert_array_equal(ranking.effects, effects)
+    assert ranking.refinement is None
 
 
 def test_coverage_is_worked_out_once():

@@ -85,7 +85,7 @@ def solve_together(
     eigenpairs: tuple[jax.Array, jax.Array],
     steps: int,
     *,
-    step_done: Callable[[int, np.ndarray], None] = lambda step, residuals: None,
+    step_done: Callable[[int, np.ndarray], None] | None = None,
 ) -> Solutions:
     """H⁻¹ g for every row g of `rights`, by conjugate gradients preconditioned by eigenpairs of H.
 
@@ -104,14 +104,15 @@ def solve_together(
     values, vectors = eigenpairs
     norms = _norms(rights)
     safe = jnp.where(norms > 0, norms, 1)
-    solutions = (rights @ vectors.T / values) @ vectors
+    solutions = (rights @ vectors.T / values[None]) @ vectors
     residuals = rights - products(solutions)
     precondition = deflation_of_rows(values, vectors)
     solved = precondition(residuals)
     directions, energy = solved, _dots(residuals, solved)
     history = [np.asarray(_norms(residuals) / safe, np.float64)]
     alive = np.asarray(norms > 0)
-    step_done(0, history[0])
+    if step_done:
+        step_done(0, history[0])
     for step in range(1, steps + 1):
         images = products(directions)
         curvature = _dots(directions, images)
@@ -124,7 +125,8 @@ def solve_together(
         turn = jnp.where(alive, energy / jnp.where(alive, before, 1), 0)
         directions = solved + turn[:, None] * directions
         history.append(np.asarray(_norms(residuals) / safe, np.float64))
-        step_done(step, history[-1])
+        if step_done:
+            step_done(step, history[-1])
         if not alive.any():
             break
     zero = np.asarray(norms == 0)
@@ -136,7 +138,7 @@ def deflation_of_rows(values: jax.Array, vectors: jax.Array) -> Products:
 
     def apply(residuals: jax.Array) -> jax.Array:
         inside = residuals @ vectors.T
-        return (inside / values) @ vectors + (residuals - inside @ vectors) / values[-1]
+        return (inside / values[None]) @ vectors + (residuals - inside @ vectors) / values[-1]
 
     return apply
 

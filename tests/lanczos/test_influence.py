@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import rainpp
-from rainpp.lanczos.conjugate_gradient import deflation, iterate
+from rainpp.lanczos.conjugate_gradient import deflation, iterate, solve_together
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.influence import query_change
 from rainpp.training_set import TrainingSet
@@ -132,3 +132,53 @@ def test_negative_curvature_ends_the_iteration():
     states = list(iterate(lambda v: operator @ v, jnp.asarray([0.0, 1.0])))
     assert len(states) == 1
     assert not np.asarray(states[0].solution).any()
+
+
+def eigenpairs_of(dense, count):
+    values, vectors = np.linalg.eigh(dense)
+    return jnp.asarray(values[::-1][:count]), jnp.asarray(vectors.T[::-1][:count])
+
+
+def test_several_systems_are_solved_as_each_alone():
+    problem = oracles.solved_regression()
+    training = TrainingSet.checked(problem.model, problem.inputs, problem.labels)
+    curvature = Curvature.of(problem.model, training)
+    dense = oracles.dense_hessian(problem.model, problem.inputs, problem.labels)
+    pairs = eigenpairs_of(dense, 4)
+    rights = jnp.asarray(np.random.default_rng(0).normal(size=(3, 15)))
+    told = []
+    found = solve_together(
+        curvature.products, rights, pairs, 20, step_done=lambda *about: told.append(about)
+    )
+    assert_allclose(found.solutions, np.linalg.solve(dense, rights.T).T, rtol=1e-6, atol=1e-9)
+    assert [step for step, _ in told] == list(range(len(found.residuals)))
+    assert found.residuals[-1].max() < 1e-8
+    alone = [
+        solve_together(curvature.products, right[None], pairs, 3).solutions[0] for right in rights
+    ]
+    together = solve_together(curvature.products, rights, pairs, 3)
+    assert_allclose(together.solutions, np.stack(alone), rtol=1e-9)
+    assert together.residuals.shape == (4, 3)
+
+
+def test_no_steps_leave_the_answer_of_the_index():
+    dense = oracles.dense_hessian(
+        *(lambda p: (p.model, p.inputs, p.labels))(oracles.solved_regression())
+    )
+    values, vectors = eigenpairs_of(dense, 4)
+    right = jnp.asarray(np.random.default_rng(1).normal(size=(1, 15)))
+    found = solve_together(lambda v: v @ jnp.asarray(dense), right, (values, vectors), 0)
+    assert_allclose(found.solutions, (right @ vectors.T / values[None]) @ vectors, rtol=1e-12)
+    outside = right - right @ vectors.T @ vectors
+    expected = np.linalg.norm(outside) / np.linalg.norm(right)
+    assert found.residuals[0, 0] == pytest.approx(expected)  # its square is 1 - coverage
+
+
+def test_one_system_without_positive_curvature_does_not_stop_the_others():
+    operator = jnp.asarray(np.diag([3.0, 2.0, 1.0, -1.0]))
+    pairs = (jnp.asarray([3.0]), jnp.asarray(np.eye(4)[:1]))
+    rights = jnp.asarray([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    found = solve_together(lambda v: v @ operator, rights, pairs, 5)
+    assert_allclose(found.solutions[0], [1 / 3, 1 / 2, 1, 0], atol=1e-9)
+    assert not np.asarray(found.solutions[1:]).any()
+    assert found.stopped.tolist() == [False, True, False]
