@@ -20,6 +20,7 @@ from rainpp.refinement import (
     StepDone,
     check_steps,
 )
+from rainpp.selection import leading
 from rainpp.types import ClassValue
 
 if TYPE_CHECKING:
@@ -46,34 +47,9 @@ class Backing(Protocol):
         ...
 
 
-# Block maxima are scanned to find a threshold: eight blocks for each score wanted, of 16 to 512
-# scores. Sorting all of 60 000 scores instead takes 4 ms.
-_BLOCKS_PER_SCORE = 8
-
-
 def _is_whole(value: Any) -> bool:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return whole and int(value) >= 0
-
-
-def leading(scores: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the `count` largest scores, largest first, ties by position.
-
-    Never sorts everything: the count-th largest block maximum is a lower bound on the count-th
-    largest score, so only scores at or above it are candidates.
-    """
-    count = min(count, scores.size)
-    if count == 0:
-        return np.zeros(0, np.intp)
-    block = min(max(scores.size // (_BLOCKS_PER_SCORE * count), 16), 512)
-    num_blocks = scores.size // block
-    candidates = np.arange(scores.size)
-    if num_blocks >= count:
-        maxima = scores[: num_blocks * block].reshape(num_blocks, block).max(axis=1)
-        threshold = np.partition(maxima, num_blocks - count)[num_blocks - count]
-        candidates = np.flatnonzero(scores >= threshold)
-    order = np.argsort(-scores[candidates], kind="stable")[:count]
-    return candidates[order]
 
 
 def _unwatched(step: int, residual: float) -> None:

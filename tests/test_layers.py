@@ -26,6 +26,7 @@ COLUMNS = [
         "model",
         "ranking",
         "refinement",
+        "selection",
         "training_set",
         "trust",
     },
