@@ -309,11 +309,15 @@ def _show_ranking(ranking: Ranking, result: Result, top: pd.DataFrame, *, as_jso
                 "method": result.method,
                 "coverage": ranking.coverage,
                 "refined_steps": ranking.refined_steps,
+                "trust": ranking.trust.as_dict(),
                 "ranking": top.to_dict(orient="records"),
             }
         )
         return
     say(f"{complaint}  [{result.method}; the index captures {ranking.coverage:.0%} of it]")
+    trust = ranking.trust
+    for line in (trust.sentence, *trust.notes):
+        say(line)
     show_table(list(top.columns), top.to_numpy(dtype=object).tolist())
 
 

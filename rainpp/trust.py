@@ -294,6 +294,12 @@ def judge(
         )
     if satisfied:
         return Verdict.SATISFIED, satisfied
+    if abs(evidence.score) >= DECISIVE:
+        return Verdict.UNKNOWN, (
+            "Too few training labels bear on this complaint to tell whether it is right: about "
+            f"{evidence.asked.rows:,.0f} rows speak for it and {evidence.reversed.rows:,.0f} "
+            "against it."
+        )
     return Verdict.NO_ERRORS, (
         "No training errors seem to move this number: labels that look wrong move it up and down "
         "about as much."

@@ -64,6 +64,7 @@ def tell(session: Session, summary: DemoSummary) -> Story:
         ),
         recall=collect.recall(session.ranking, data.planted, applied=session.repairs),
         spectrum=collect.spectrum(session.index),
+        trust=session.ranking.trust.sentence,
         coverage=summary.coverage,
         timings=summary.seconds,
         reproduce=('pip install "rainpp[demo]"', "rainpp demo"),

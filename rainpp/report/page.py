@@ -79,9 +79,11 @@ def _finding(finding: Finding) -> str:
 
 def _question(story: Story) -> str:
     complaints = "".join(f"<li>{_code_spans(text)}</li>" for text in story.complaints)
+    trust = f'<p class="note">{_code_spans(story.trust)}</p>' if story.trust else ""
     return _section(
         "The question, and the complaint",
-        f'<pre><code>{highlight(story.query)}</code></pre><ul class="complaints">{complaints}</ul>',
+        f"<pre><code>{highlight(story.query)}</code></pre>"
+        f'<ul class="complaints">{complaints}</ul>{trust}',
     )
 
 

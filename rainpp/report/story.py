@@ -162,6 +162,7 @@ class Story:
     fix : how the rows to change were chosen, in a sentence.
     examples : the top suspects, best first.
     num_applied : interventions applied in all; more than `examples` when the page shows a part.
+    trust : what the training labels say about the complaint, in a sentence.
     coverage : share of the complaint's gradient that the index captures, [0, 1], or None.
     timings : seconds by step.
     reproduce : shell commands.
@@ -182,6 +183,7 @@ class Story:
     cumulative: tuple[Cumulative, ...] = ()
     recall: Recall | None = None
     spectrum: Spectrum | None = None
+    trust: str = ""
     coverage: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     reproduce: tuple[str, ...] = ()
