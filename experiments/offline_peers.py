@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from experiments import data, results, train
 from experiments.corrupt import Corruption, flip_classes
 from experiments.mnist_flips import Case, fit
 
+COMMAND = "python -m experiments.offline_peers --peers PYTHON"
 SCRIPTS = Path(__file__).parent / "peers"
 ROWS = {"logistic": 60_000, "mlp": 20_000}
 THREADS = 2
@@ -88,10 +90,10 @@ def calls(model: str) -> list[PeerCall]:
     """
     batch = 60_000 if model == "logistic" else 2_000
     return [
-        PeerCall("dattri", "arnoldi", {"proj_dim": 20, "batch": batch}),
-        PeerCall("dattri", "cg", {"max_iter": 10, "regularization": 0.1, "batch": batch}),
         PeerCall("kronfluence", "ekfac", {"damping": train.L2, "batch": 1000}),
         PeerCall("kronfluence", "ekfac", {"damping": None, "batch": 1000}),
+        PeerCall("dattri", "cg", {"max_iter": 10, "regularization": 0.1, "batch": batch}),
+        PeerCall("dattri", "arnoldi", {"proj_dim": 20, "batch": batch}),
     ]
 
 
@@ -104,16 +106,25 @@ def main() -> None:
         "limit_seconds": LIMIT_SECONDS,
         "environment": "experiments/peers/requirements.txt",
     }
-    command = "python -m experiments.offline_peers --peers PYTHON"
-    runs: list[dict[str, Any]] = []
     for name in arguments.models:
         case = Case(name, rate=0.3, seed=0, rows=2000 if arguments.quick else ROWS[name])
-        runs += run_case(case, arguments.peers)
-        if not arguments.quick:
-            print(results.save("offline_peers", command=command, settings=settings, runs=runs))
+        kept = [] if arguments.quick else _of_others(name)
+        runs: list[dict[str, Any]] = []
+        for run in run_case(case, arguments.peers):
+            print(run, flush=True)
+            runs.append(run)
+            if not arguments.quick:  # after every row: the whole takes half an hour
+                results.save("offline_peers", command=COMMAND, settings=settings, runs=kept + runs)
 
 
-def run_case(case: Case, python: Path) -> list[dict[str, Any]]:
+def _of_others(model: str) -> list[dict[str, Any]]:
+    """The rows that are there about other models."""
+    if not (results.FOLDER / "offline_peers.json").exists():
+        return []
+    return [run for run in results.load("offline_peers")["runs"] if run["model"] != model]
+
+
+def run_case(case: Case, python: Path) -> Iterator[dict[str, Any]]:
     """rainpp and every peer on one trained model; peers are set against the first record."""
     digits = data.mnist()
     rows = np.sort(np.random.default_rng(case.seed).permutation(60_000)[: case.rows])
@@ -122,14 +133,13 @@ def run_case(case: Case, python: Path) -> list[dict[str, Any]]:
     model, _ = fit(case, inputs, planted.labels)
     about = {"model": case.name, "rows": case.rows, "parameters": model.num_params}
     trained = Trained(model, digits, inputs, planted)
-    runs = [about | own_run(trained, kinds) for kinds in INTERVENTIONS]
+    own = [about | own_run(trained, kinds) for kinds in INTERVENTIONS]
+    yield from own
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "case.npz", **_arrays(trained))
         for call in calls(case.name):
             found = peer_run(Path(folder) / "case.npz", python, call)
-            runs.append(about | judged(found, runs[0], planted.corrupted))
-            print(runs[-1], flush=True)
-    return runs
+            yield about | judged(found, own[0], planted.corrupted)
 
 
 def own_run(
@@ -154,7 +164,7 @@ def own_run(
         ended, cpu = time.perf_counter(), time.process_time() - cpu
         deletions = ranking.scores[: ranking.interventions.num_rows]
         others = [database.sql(QUERY.format(digit=digit)) for digit in (7, 0, 2, 3, 4, 5, 6, 8, 9)]
-        found = {
+        return {
             "library": "rainpp",
             "versions": [f"rainpp {rainpp.__version__}"],
             "method": " and ".join(f"{type(kind).__name__}()" for kind in interventions),
@@ -167,8 +177,6 @@ def own_run(
             "cores": round(cpu / (ended - began), 2),
             "auc_r": round(rainpp.metrics.auc_r(deletions, trained.planted.corrupted), 4),
         }
-    print(found, flush=True)
-    return found
 
 
 def peer_run(case: Path, python: Path, call: PeerCall) -> dict[str, Any]:
