@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rainpp.backing import RetrainableBacking
+from rainpp.backing import RetrainableBacking, refine_backings
 from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.complaint import Cell
-from rainpp.errors import ComplaintError, ConflictWarning, ShapeError
+from rainpp.errors import ComplaintError, ConflictWarning, RainError, ShapeError
 from rainpp.handoff import basis_of, check_owners_half
 from rainpp.index.artifact import Index
 from rainpp.lanczos.constraint import cosines, inner_products, shares
 from rainpp.ranking import Ranking
+from rainpp.refinement import check_steps
 from rainpp.saturation import warn_if_saturated
 from rainpp.traced import Traced
 from rainpp.trust import Circumstances, conflicts, met_in_expectation
@@ -95,6 +96,40 @@ def _sampling_error(complaints: Sequence[BoundComplaint]) -> float | None:
     return max(
         (item.result.error(item.cell.column, row=item.cell.row) for item in cells), default=None
     )
+
+
+def refine_together(rankings: Any, steps: int = 4) -> list[Ranking]:
+    """Refine several rankings over one index in shared passes over the training rows, in place.
+
+    Parameters
+    ----------
+    rankings : a sequence of what `rank_together` returns.
+
+    Raises
+    ------
+    ComplaintError : none, something else, or they belong to different models or indexes.
+    RainError : one was made from a vector alone, or the training rows are not at hand.
+    SettingsError : `steps` is not a whole number >= 0.
+    """
+    wanted = check_steps(steps)
+    listed: list[Any] = list(rankings) if isinstance(rankings, Iterable) else [rankings]
+    if not listed:
+        raise ComplaintError("`rankings` is empty; there is nothing to refine.")
+    backings: list[RetrainableBacking] = []
+    for item in listed:
+        if not isinstance(item, Ranking):
+            raise ComplaintError(
+                f"`rankings` holds a {type(item).__name__}; give a list of what complaint.rank() "
+                "returns."
+            )
+        if not isinstance(item.backing, RetrainableBacking):
+            raise RainError("`refine` needs rankings made from complaints on a database.")
+        backings.append(item.backing)
+    _check_same_model([complaint for backing in backings for complaint in backing.complaints])
+    found = refine_backings(backings, wanted, lambda *_: None)
+    for ranking, refined in zip(listed, found, strict=True):
+        ranking.replace_effects(refined)
+    return listed
 
 
 def _held(vector: np.ndarray, kept: tuple[KeptCell, ...], index: Index) -> tuple[np.ndarray, float]:

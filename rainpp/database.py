@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from rainpp.bound_complaint import BoundComplaint, KeptCell
-from rainpp.combination import rank_together
+from rainpp.combination import rank_together, refine_together
 from rainpp.connection import check_open, exclusive, open_file
 from rainpp.errors import (
     ArtifactError,
@@ -292,6 +292,18 @@ class Database:
         ShapeError : not one finite weight per complaint.
         """
         return rank_together(complaints, weights, keep=keep)
+
+    def refine(self, rankings: Sequence[Ranking], steps: int = 4) -> list[Ranking]:
+        """Refine several rankings at once: they share every pass over the training rows.
+
+        See `Ranking.refine`; all must be over one index. Returns the rankings, changed in place.
+
+        Raises
+        ------
+        ComplaintError : none, something else, or rankings over different models or indexes.
+        RainError : the model or the training rows are not at hand.
+        """
+        return refine_together(rankings, steps)
 
     def complain_prediction(
         self,

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import rainpp
-from rainpp.errors import ComplaintError, ConflictWarning
+from rainpp.errors import ComplaintError, ConflictWarning, RainError
 from rainpp.lanczos.constraint import cosines, shares
 from tests import oracles
 from tests.online import BY_REGION, COUNT, make_scene
@@ -21,6 +21,11 @@ EVERYBODY = "SELECT region, sum(predict(a, b, c, d)) AS s FROM people GROUP BY r
 @functools.cache
 def scene():
     return make_scene(k=15)
+
+
+@functools.cache
+def small_scene():
+    return make_scene(k=4)
 
 
 def retrain(inputs, labels):
@@ -264,3 +269,45 @@ def test_a_kept_cell_of_another_model_or_index_is_refused():
     smaller = make_scene(k=4).database.sql(BY_REGION).keep("n", row=0)
     with pytest.raises(ComplaintError, match="different indexes"):
         complain("EU").rank(keep=[smaller])
+
+
+def test_rankings_refined_together_are_refined_as_alone():
+    small = small_scene()
+    result = small.database.sql(BY_REGION)
+    asked = [
+        result.complain("n", where={"region": region}, should="increase") for region in ("EU", "US")
+    ]
+    alone = [complaint.rank().refine(3) for complaint in asked]
+    kept = result.keep("n", where={"region": "ASIA"})
+    alone.append(asked[0].rank(keep=[kept]).refine(3))
+    rankings = [*(complaint.rank() for complaint in asked), asked[0].rank(keep=[kept])]
+    found = small.database.refine(rankings, steps=3)
+    assert all(a is b for a, b in zip(found, rankings, strict=True))
+    for one, other in zip(found, alone, strict=True):
+        assert_allclose(one.effects, other.effects, rtol=1e-9, atol=1e-12)
+        assert_allclose(one.refinement.residuals, other.refinement.residuals, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rankings", "error", "words"),
+    [
+        ([], ComplaintError, "`rankings` is empty"),
+        (["no"], ComplaintError, "holds a str; give a list of what complaint.rank"),
+        (None, ComplaintError, "holds a NoneType"),
+    ],
+)
+def test_what_cannot_be_refined_together_is_refused(rankings, error, words):
+    with pytest.raises(error, match=words):
+        small_scene().database.refine(rankings)
+
+
+def test_rankings_over_different_indexes_are_not_refined_together():
+    rankings = [
+        made.database.sql(COUNT).complain("n", should="increase").rank()
+        for made in (scene(), small_scene())
+    ]
+    with pytest.raises(ComplaintError, match="different indexes"):
+        small_scene().database.refine(rankings)
+    bare = small_scene().index.rank(np.ones(4))
+    with pytest.raises(RainError, match="complaints on a database"):
+        small_scene().database.refine([bare])
