@@ -57,15 +57,24 @@ def _count_nan(values: np.ndarray) -> str:
 
 
 class Leaders:
-    """The `count` largest of values that come block by block; memory is of the order of `count`."""
+    """The `count` largest of values that come block by block; memory is of the order of `count`.
+
+    Attributes
+    ----------
+    positions, values : largest first, ties by position; `beside` : what was offered with each.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self.positions = np.zeros(0, np.int64)
-        self.values = np.zeros(0)
+        self.values, self.beside = np.zeros(0), np.zeros(0)
 
-    def offer(self, start: int, values: np.ndarray) -> None:
+    def offer(self, start: int, values: np.ndarray, beside: np.ndarray | None = None) -> None:
         """Take note of `values`, the first of them at position `start`; blocks come in order.
+
+        Parameters
+        ----------
+        beside : a number for each value, kept with it.
 
         Raises
         ------
@@ -76,7 +85,9 @@ class Leaders:
         if full and (self._count == 0 or values.max() <= self.values[-1]):
             return
         best = leading(values, self._count)
-        positions = np.concatenate([self.positions, start + best])
         found = np.concatenate([self.values, values[best]])
         order = np.argsort(-found, kind="stable")[: self._count]
-        self.positions, self.values = positions[order], found[order]
+        self.values = found[order]
+        self.positions = np.concatenate([self.positions, start + best])[order]
+        if beside is not None:
+            self.beside = np.concatenate([self.beside, beside[best]])[order]

@@ -18,6 +18,7 @@ from rainpp.index.arrayfile import ArrayFile, Finished
 from rainpp.index.artifact import Index, load
 from rainpp.index.lock import locked
 from rainpp.index.projecting import InMemory, Work, project_rows
+from rainpp.index.storage import stored_alike
 from rainpp.index.workbench import Workbench
 from rainpp.lanczos.projection import example_losses
 from rainpp.model import Model
@@ -46,7 +47,9 @@ def append_rows(
     storage = InMemory()
     kinds, num_classes = tuple(index.manifest["interventions"]), index.manifest["num_classes"]
     project_rows(Work(model, new, index.eigenvectors, kinds, num_classes), storage, progress)
-    merged = _Merged(index, new, {**storage.finished(), "losses": losses})
+    found = storage.finished()
+    alike = stored_alike(index.arrays, found["projections"])
+    merged = _Merged(index, new, {**found, **alike, "losses": losses})
     _warn(merged.manifest)
     training = _joined(index.training, new)
     if index.path is None:
@@ -104,7 +107,7 @@ class _Merged:
         added = self.new.num_rows if old else 0
         grown = {
             name: [before[:old], after[:added], before[old:], after[added:]]
-            for name, before, after in self._both("projections", "plausibility")
+            for name, before, after in self._both("projections", "plausibility", "projection_rows")
         }
         rows = {
             "labels": self.new.labels,
@@ -114,7 +117,8 @@ class _Merged:
         return {**grown, **{name: [self.index.arrays[name], rows[name]] for name in rows}}
 
     def _both(self, *names: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        return [(name, self.index.arrays[name], self.found[name]) for name in names]
+        arrays = self.index.arrays  # not every storage has scales of rows
+        return [(name, arrays[name], self.found[name]) for name in names if name in arrays]
 
     def in_memory(self) -> dict[str, np.ndarray]:
         """All arrays."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rainpp.complaint import Complaint
-from rainpp.errors import ArtifactError, DataError, ShapeError
+from rainpp.errors import ArtifactError, DataError, SettingsError, ShapeError
 from rainpp.index import store
 from rainpp.index.lock import locked
 from rainpp.index.projecting import part_of
+from rainpp.index.score import Best, Projections, Streamed
 from rainpp.intervention import InterventionTable
 from rainpp.lanczos.influence import query_change
 from rainpp.model import Model
@@ -37,7 +38,7 @@ class Index:
     """
 
     manifest: dict[str, Any]
-    arrays: dict[str, np.ndarray] = field(repr=False)
+    arrays: Mapping[str, np.ndarray] = field(repr=False)
     path: Path | None = None
     training: TrainingSet | None = field(default=None, repr=False)
 
@@ -60,6 +61,11 @@ class Index:
     def num_train(self) -> int:
         """n."""
         return int(self.manifest["num_train"])
+
+    @cached_property
+    def projections(self) -> Projections:
+        """Projections (N, k) of the interventions, whatever they are stored in."""
+        return Projections.of(self.arrays)
 
     @cached_property
     def interventions(self) -> InterventionTable:
@@ -89,6 +95,36 @@ class Index:
         ShapeError : the vector does not have k numbers: it belongs to another index.
         DataError : it holds NaN or infinity.
         """
+        values = self._checked(vector)
+        effects = query_change(self.projections, self.eigenvalues, values, num_rows=self.num_train)
+        return Ranking(
+            self.interventions,
+            effects,
+            self.arrays["plausibility"],
+            complaints=complaints,
+            classes=classes,
+            backing=backing,
+        )
+
+    def best(self, vector: ArrayLike, count: int = 100) -> Best:
+        """The `count` best interventions for a k-vector, without a number for every one of them.
+
+        For indexes larger than memory: the projections are read once, from the first to the last,
+        and never held. A training row can come more than once, deleted and relabelled.
+
+        Raises
+        ------
+        ShapeError, DataError, SettingsError : as `rank`; `count` is no whole number >= 0.
+        """
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not whole or count < 0:
+            raise SettingsError(f"`count` is {count!r}; it must be a whole number >= 0.")
+        streamed = Streamed(self.projections, self.arrays["plausibility"], int(count))
+        values = self._checked(vector)
+        found: Any = query_change(streamed, self.eigenvalues, values, num_rows=self.num_train)
+        return found
+
+    def _checked(self, vector: ArrayLike) -> np.ndarray:
         try:
             values = np.asarray(vector, np.float64)
         except (TypeError, ValueError):
@@ -99,17 +135,7 @@ class Index:
             )
         if not np.isfinite(values).all():
             raise DataError("`vector` holds NaN or infinity.")
-        effects = query_change(
-            self.arrays["projections"], self.eigenvalues, values, num_rows=self.num_train
-        )
-        return Ranking(
-            self.interventions,
-            effects,
-            self.arrays["plausibility"],
-            complaints=complaints,
-            classes=classes,
-            backing=backing,
-        )
+        return values
 
     def check_model(self, model: Model) -> None:
         """Refuse a model whose weights are not the ones this index was built for.
@@ -221,17 +247,23 @@ def save(index: Index, path: str | Path) -> Index:
     return replace(load(path, verify=False), training=index.training)
 
 
-def load(path: str | Path, *, verify: bool = True) -> Index:
+def load(path: str | Path, *, verify: bool | Literal["on use"] = True) -> Index:
     """Open the index at `path`, memory-mapped.
 
     Parameters
     ----------
-    verify : compare every file with its checksum first.
+    verify : compare every file with its checksum first; that reads the whole index. "on use" opens
+        in milliseconds, whatever the size, and compares each array before it is first used: the
+        first complaint reads the projections twice, and a damaged file is refused then. False
+        compares nothing but the manifest and the sizes and headers of the files.
 
     Raises
     ------
     ArtifactError : there is none, or it is damaged, truncated, or of another version.
+    SettingsError : `verify` is something else.
     """
+    if verify not in (True, False, "on use"):
+        raise SettingsError(f"`verify` is {verify!r}; it must be True, False or 'on use'.")
     found = store.as_path(path)
     manifest, arrays = store.read(found, verify=verify)
     return Index(manifest, arrays, found)

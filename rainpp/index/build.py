@@ -15,6 +15,7 @@ from rainpp.index.before import built_before
 from rainpp.index.checks import run_checks
 from rainpp.index.prepare import check_options, prepare, request_of
 from rainpp.index.stages import find_in_memory, project_in_memory
+from rainpp.index.storage import check_storage, store_projections
 from rainpp.index.together import save_once, several_processes
 from rainpp.index.workbench import request_hash, workbench
 from rainpp.intervention import Delete, Relabel
@@ -48,6 +49,7 @@ def precompute(
     curvature: str = "hessian",
     curvature_rows: int | str = "auto",
     memory: int | str | None = None,
+    storage: str = "float32",
     path: str | Path | None = None,
     seed: int = 0,
     again: bool = True,
@@ -68,6 +70,8 @@ def precompute(
         few as make two disjoint samples agree on how random complaints rank the rows.
     memory : what may be used beside the rows: bytes, or a size such as "8GB". Batches are made so
         that they fit; half of what is free by default.
+    storage : of the projections: "float32" keeps them as computed, "float16" takes half of that and
+        "int8" a third; the manifest says how well scores agree. See `rainpp.index.storage`.
     path : directory to write; None keeps the index in memory. Projections go straight to disk, and
         a run that was killed goes on where it was when the same call is made again.
     seed : of the Lanczos start vector; the same seed gives the same index.
@@ -96,6 +100,7 @@ def precompute(
     """
     options = {"k": k, "seed": seed, "curvature": curvature}
     check_options(model, options, path)
+    check_storage(storage)
     training = TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights)
     prepared = prepare(
         model, training, interventions=interventions, curvature_rows=curvature_rows, memory=memory
@@ -108,6 +113,8 @@ def precompute(
     progress("losses and gradient", 2, 2)
     target = None if path is None else store.as_path(path)
     settings = {**options, "curvature_rows": curvature_rows, "interventions": list(kinds)}
+    if storage != "float32":  # the request of the default is what it was before there was a choice
+        settings["storage"] = storage
     asked = request_of(model, training, settings)
     if target is not None and not again and not several_processes():
         there = built_before(target, asked, training, losses)
@@ -129,6 +136,8 @@ def precompute(
         projections, projection_batch = project_in_memory(
             prepared, found.pairs.vectors, bench, progress
         )
+        values = np.asarray(found.pairs.values)
+        stored = store_projections(projections, storage, values, seed=seed)
         memory_used = {
             "budget": prepared.budget.total if prepared.budget.given else None,
             "eigenpairs": eigenpair_batch,
@@ -139,9 +148,13 @@ def precompute(
             **_manifest(parts, curvature),
             "request": request_hash(asked),
             "memory": memory_used,
-            "self_checks": run_checks(prepared, found, optimality, seed=seed),
+            "self_checks": [
+                *run_checks(prepared, found, optimality, seed=seed),
+                *stored.checks,
+            ],
+            **stored.notes,
         }
-        arrays: dict[str, Any] = {**_arrays(parts), **projections}
+        arrays: dict[str, Any] = {**_arrays(parts), **stored.arrays}
         bench.write(manifest, arrays)
     index = Index(manifest, arrays, training=training)
     if target is None:

@@ -16,10 +16,10 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,23 +72,57 @@ def commit(
     _remove_unused(path, {entry["file"] for entry in entries.values()})
 
 
-def read(path: Path, *, verify: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(
+    path: Path, *, verify: bool | Literal["on use"] = True
+) -> tuple[dict[str, Any], Mapping[str, np.ndarray]]:
     """Manifest and memory-mapped arrays of the index at `path`.
 
     Parameters
     ----------
-    verify : compare every file with its checksum (reads the whole index once).
+    verify : compare every file with its checksum (reads the whole index once), now or when it is
+        first used.
 
     Raises
     ------
     ArtifactError : missing, incomplete, damaged, or written by an unknown version.
     """
     manifest = read_manifest(path)
+    entries: dict[str, dict[str, Any]] = manifest["arrays"]
     arrays = {
-        name: _read_array(path, name, entry, verify=verify)
-        for name, entry in manifest["arrays"].items()
+        name: _read_array(path, name, entry, verify=verify is True)
+        for name, entry in entries.items()
     }
-    return manifest, arrays
+    if verify != "on use":
+        return manifest, arrays
+    return manifest, CheckedOnUse(arrays, {n: (path / e["file"], e) for n, e in entries.items()})
+
+
+class CheckedOnUse(Mapping[str, np.ndarray]):
+    """Arrays whose files are compared with their checksums when they are first asked for.
+
+    Asking raises an ArtifactError for a damaged one, every time.
+    """
+
+    def __init__(
+        self, arrays: dict[str, np.ndarray], files: dict[str, tuple[Path, dict[str, Any]]]
+    ) -> None:
+        self._arrays, self._unchecked = arrays, files
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self._arrays[name]
+        if name in self._unchecked:
+            _check_sum(*self._unchecked[name])
+            self._unchecked.pop(name, None)
+        return array
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def as_path(path: Any) -> Path:
@@ -281,9 +315,9 @@ def _read_array(path: Path, name: str, entry: dict[str, Any], *, verify: bool) -
         raise ArtifactError(
             f"`{file}` is damaged: {size} bytes instead of {entry['bytes']}. {_AGAIN}"
         )
+    if verify:
+        _check_sum(file, entry)
     try:
-        if verify and _hash_file(file) != entry["sha256"]:
-            raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
         header = npy_header(np.dtype(entry["dtype"]), tuple(entry["shape"]))
         with file.open("rb") as stream:
             agrees = stream.read(len(header)) == header
@@ -292,6 +326,15 @@ def _read_array(path: Path, name: str, entry: dict[str, Any], *, verify: bool) -
     if not agrees:
         raise ArtifactError(f"`{file}` does not hold the {name} the manifest describes. {_AGAIN}")
     return _map(file, entry, offset=len(header))
+
+
+def _check_sum(file: Path, entry: dict[str, Any]) -> None:
+    try:
+        found = _hash_file(file)
+    except OSError as problem:
+        raise ArtifactError(f"cannot read `{file}`: {problem.strerror or problem}.") from problem
+    if found != entry["sha256"]:
+        raise ArtifactError(f"`{file}` is damaged: its checksum does not match. {_AGAIN}")
 
 
 def _map(file: Path, entry: dict[str, Any], *, offset: int) -> np.ndarray:
