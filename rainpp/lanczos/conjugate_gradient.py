@@ -101,51 +101,90 @@ def solve_together(
     steps : of each; one product a step, and one before the first.
     step_done : told the step and the residuals (m,) so far; may raise to end it all.
     """
-    values, vectors = eigenpairs
-    norms = _norms(rights)
-    safe = jnp.where(norms > 0, norms, 1)
-    solutions = (rights @ vectors.T / values[None]) @ vectors
-    residuals = rights - products(solutions)
-    precondition = deflation_of_rows(values, vectors)
-    solved = precondition(residuals)
-    directions, energy = solved, _dots(residuals, solved)
-    history = [np.asarray(_norms(residuals) / safe, np.float64)]
-    alive = np.asarray(norms > 0)
+    answers = _answers_of_index(rights, eigenpairs)
+    state = _first_state(rights, answers, products(answers), eigenpairs)
+    history = [np.asarray(state.relative, np.float64)]
     if step_done:
         step_done(0, history[0])
     for step in range(1, steps + 1):
-        images = products(directions)
-        curvature = _dots(directions, images)
-        alive = alive & np.asarray((curvature > 0) & (energy > 0))
-        length = jnp.where(alive, energy / jnp.where(alive, curvature, 1), 0)
-        solutions = solutions + length[:, None] * directions
-        residuals = residuals - length[:, None] * images
-        solved = precondition(residuals)
-        before, energy = energy, _dots(residuals, solved)
-        turn = jnp.where(alive, energy / jnp.where(alive, before, 1), 0)
-        directions = solved + turn[:, None] * directions
-        history.append(np.asarray(_norms(residuals) / safe, np.float64))
+        state = _next_state(state, products(state.directions), eigenpairs)
+        history.append(np.asarray(state.relative, np.float64))
         if step_done:
             step_done(step, history[-1])
-        if not alive.any():
+        if not np.asarray(state.alive).any():
             break
-    zero = np.asarray(norms == 0)
-    return Solutions(solutions, np.stack(history), ~alive & ~zero & (history[-1] > 1e-6))
+    stopped = ~np.asarray(state.alive) & (history[-1] > _SOLVED)
+    return Solutions(state.solutions, np.stack(history), stopped)
 
 
-def deflation_of_rows(values: jax.Array, vectors: jax.Array) -> Products:
+# A relative residual of rounding: what remains is no reason to complain of lost curvature.
+_SOLVED = 1e-6
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _State:
+    """Conjugate gradients of m systems between two steps; rows belong together."""
+
+    solutions: jax.Array  # (m, d)
+    residuals: jax.Array  # (m, d)
+    directions: jax.Array  # (m, d)
+    energy: jax.Array  # (m,)
+    alive: jax.Array  # (m,)
+    norms: jax.Array  # (m,)
+
+    @property
+    def relative(self) -> jax.Array:
+        """‖g − H x‖/‖g‖ (m,), 0 where g is."""
+        return _ratio(jnp.linalg.norm(self.residuals, axis=1), self.norms)
+
+
+@jax.jit
+def _answers_of_index(rights: jax.Array, pairs: tuple[jax.Array, jax.Array]) -> jax.Array:
+    values, vectors = pairs
+    return (rights @ vectors.T / values[None]) @ vectors
+
+
+@jax.jit
+def _first_state(
+    rights: jax.Array, answers: jax.Array, images: jax.Array, pairs: tuple[jax.Array, jax.Array]
+) -> _State:
+    residuals = rights - images
+    solved = _deflated(residuals, pairs)
+    norms = jnp.linalg.norm(rights, axis=1)
+    return _State(answers, residuals, solved, _dots(residuals, solved), norms > 0, norms)
+
+
+@jax.jit
+def _next_state(state: _State, images: jax.Array, pairs: tuple[jax.Array, jax.Array]) -> _State:
+    """One step for every system that is alive; the others stay where they are."""
+    curvature = _dots(state.directions, images)
+    alive = state.alive & (curvature > 0) & (state.energy > 0)
+    length = jnp.where(alive, _ratio(state.energy, curvature), 0)[:, None]
+    residuals = state.residuals - length * images
+    solved = _deflated(residuals, pairs)
+    energy = _dots(residuals, solved)
+    turn = jnp.where(alive, _ratio(energy, state.energy), 0)[:, None]
+    return _State(
+        state.solutions + length * state.directions,
+        residuals,
+        solved + turn * state.directions,
+        energy,
+        alive,
+        state.norms,
+    )
+
+
+def _deflated(residuals: jax.Array, pairs: tuple[jax.Array, jax.Array]) -> jax.Array:
     """`deflation` for every row of (m, d)."""
+    values, vectors = pairs
+    inside = residuals @ vectors.T
+    return (inside / values[None]) @ vectors + (residuals - inside @ vectors) / values[-1]
 
-    def apply(residuals: jax.Array) -> jax.Array:
-        inside = residuals @ vectors.T
-        return (inside / values[None]) @ vectors + (residuals - inside @ vectors) / values[-1]
 
-    return apply
+def _ratio(above: jax.Array, below: jax.Array) -> jax.Array:
+    return jnp.where(below != 0, above / jnp.where(below != 0, below, 1), 0)
 
 
 def _dots(first: jax.Array, second: jax.Array) -> jax.Array:
     return jnp.sum(first * second, axis=1)
-
-
-def _norms(rows: jax.Array) -> jax.Array:
-    return jnp.linalg.norm(rows, axis=1)
