@@ -92,6 +92,12 @@ class Projections:
         part = part if self.columns is None else part * self.columns
         return part if self.rows is None else part * self.rows[where, None]
 
+    def picked(self, positions: np.ndarray) -> np.ndarray:
+        """The rows at some positions, as they were, up to rounding."""
+        rows = None if self.rows is None else self.rows[positions]
+        part = Projections(self.values[positions], self.columns, rows)
+        return part.restored(slice(0, len(positions)))
+
     @property
     def _is_large(self) -> bool:
         return self.values.nbytes > _LARGE_SHARE * _memory() and _map_of(self.values) is not None
