@@ -71,7 +71,7 @@ class Projections:
         """The same, some rows at a time; the array is used again for the next ones."""
         scaled = direction if self.columns is None else direction * self.columns
         for passing in self._passages():
-            for where in _pieces(passing, _BLOCK_ROWS if self.columns is not None else None):
+            for where in _pieces(passing, _BLOCK_ROWS):
                 part = self.widened(where) @ scaled
                 if self.rows is not None:
                     part *= self.rows[where]
@@ -103,10 +103,9 @@ class Projections:
         return self.values.nbytes > _LARGE_SHARE * _memory() and _map_of(self.values) is not None
 
     def _passages(self) -> Iterator[slice]:
-        length = None
-        if self._is_large:
-            length = max(_PASSING_BYTES // max(self.values[:1].nbytes, 1), 1)
-        yield from _pieces(slice(0, len(self.values)), length)
+        size = len(self.values)
+        length = max(_PASSING_BYTES // max(self.values[:1].nbytes, 1), 1)
+        yield from _pieces(slice(0, size), length if self._is_large else max(size, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +169,9 @@ def from_half(values: np.ndarray) -> np.ndarray:
     return np.multiply(out, _HALF_SCALE, out=out)
 
 
-def _pieces(where: slice, length: int | None) -> Iterator[slice]:
-    step = length or max(where.stop - where.start, 1)
-    for start in range(where.start, where.stop, step):
-        yield slice(start, min(start + step, where.stop))
+def _pieces(where: slice, length: int) -> Iterator[slice]:
+    for start in range(where.start, where.stop, length):
+        yield slice(start, min(start + length, where.stop))
 
 
 def _memory() -> int:
