@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
@@ -17,6 +18,7 @@ from rainpp.convolution import with_matrix_products
 from rainpp.errors import DataError, ModelError, SettingsError, ShapeError
 from rainpp.fingerprint import fingerprint
 from rainpp.loss import Loss, RowLoss, find_loss
+from rainpp.matmul import in_bfloat16
 from rainpp.types import ApplyFunction, PyTree, row_blocks
 
 
@@ -31,11 +33,13 @@ class Network:
     apply : as given by the user.
     loss : of one row of outputs, and what outputs mean.
     unravel : flat vector (d,) -> params.
+    matmul : "bfloat16" if everything that is compiled has its matrix products so; else "float32".
     """
 
     apply: ApplyFunction
     loss: Loss
     unravel: Callable[[jax.Array], PyTree]
+    matmul: str = "float32"
     _compiled: dict[str, Callable[..., Any]] = field(
         default_factory=dict[str, Callable[..., Any]], repr=False
     )
@@ -61,8 +65,18 @@ class Network:
         """
         key = f"{function.__module__}.{function.__qualname__} {sorted(settings.items())}"
         if key not in self._compiled:
-            self._compiled[key] = jax.jit(partial(function, self, **settings))
+            self._compiled[key] = jax.jit(self.bound(function, **settings))
         return self._compiled[key]
+
+    def bound(self, function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        """`function` of this network, with its kind of matrix products, to be traced."""
+        of_this = partial(function, self, **settings)
+        return in_bfloat16(of_this) if self.matmul == "bfloat16" else of_this
+
+    @cached_property
+    def rounded(self) -> Network:
+        """The same network, with matrix products as `rainpp.matmul` says."""
+        return replace(self, matmul="bfloat16", _compiled={})
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +173,14 @@ class Model:
         model = Model(self.apply, params, loss=self.loss, l2=self.l2)
         object.__setattr__(model, "network", self.network)
         object.__setattr__(model, "_module", self._module)
+        return model
+
+    def with_matmul(self, matmul: str) -> Model:
+        """The same model, its network compiled with matrix products of another kind."""
+        if matmul == self.network.matmul:
+            return self
+        model = copy(self)
+        object.__setattr__(model, "network", self.network.rounded)
         return model
 
     def refitted(self, fitted: Any) -> Model:

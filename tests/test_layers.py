@@ -22,6 +22,7 @@ COLUMNS = [
         "fingerprint",
         "intervention",
         "loss",
+        "matmul",
         "metrics",
         "model",
         "ranking",

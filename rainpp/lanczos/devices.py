@@ -82,7 +82,7 @@ def _summed(
     network: Network, theta: jax.Array, *rest: Any, of: Callable[..., jax.Array]
 ) -> jax.Array:
     def own(*arguments: Any) -> jax.Array:
-        return jax.lax.psum(of(network, *arguments), _ROWS)
+        return jax.lax.psum(network.bound(of)(*arguments), _ROWS)
 
     specs = (_EVERYWHERE, _DIVIDED, *[_EVERYWHERE] * (len(rest) - 1))
     # check_vma wants every scan in a user's model to be annotated, and would sum gradients itself.
@@ -128,7 +128,7 @@ def _mapped(
     **settings: Any,
 ) -> Any:
     def own(*mine: Any) -> Any:
-        return of(network, *mine, **settings)
+        return network.bound(of, **settings)(*mine)
 
     specs = (*[_EVERYWHERE] * fixed, *[_DIVIDED] * (len(arguments) - fixed))
     run = jax.shard_map(own, mesh=_mesh(), in_specs=specs, out_specs=_DIVIDED, check_vma=False)
