@@ -127,6 +127,9 @@ def precompute(
     interventions: Annotated[
         list[str] | None, typer.Option("--intervention", help="delete or relabel; repeat.")
     ] = None,
+    matmul: Annotated[
+        str | None, typer.Option("--matmul", help="float32, or bfloat16 matrix products.")
+    ] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", help='To use beside the rows, such as "8GB".')
     ] = None,
@@ -150,7 +153,8 @@ def precompute(
             read_settings(config)
             .override("model", factory=model, checkpoint=checkpoint, name=name)
             .override("training", path=training, inputs=inputs, label=label, id=id_column)
-            .override("index", path=index, k=k, interventions=interventions, memory=memory)
+            .override("index", path=index, k=k, interventions=interventions)
+            .override("index", matmul=matmul, memory=memory)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
         from rainpp.index.together import first_process, join_processes

@@ -17,6 +17,7 @@
     path = "clothing.rain"
     k = "auto"
     interventions = ["delete", "relabel"]
+    matmul = "float32"                     # or "bfloat16": products of 2 to 3 digits
     memory = "8GB"                         # beside the rows; half of what is free by default
 
     [database]
@@ -43,6 +44,8 @@ from rainpp.types import ClassValue
 
 DEFAULT_FILE = "rainpp.toml"
 _INTERVENTIONS = ("delete", "relabel")
+# Those of `rainpp.matmul`, which imports JAX.
+_MATMULS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,10 @@ def _read_size(value: Any, _folder: Path) -> int | str | None:
     return value if positive or (isinstance(value, str) and value.strip()) else None
 
 
+def _read_matmul(value: Any, _folder: Path) -> str | None:
+    return value if value in _MATMULS else None
+
+
 def _read_interventions(value: Any, folder: Path) -> tuple[str, ...] | None:
     words = _read_words(value, folder)
     known = words and set(words) <= set(_INTERVENTIONS) and len(set(words)) == len(words)
@@ -108,13 +115,20 @@ _NAME = _Rule(_read_identifier, "a plain SQL identifier")
 _WORDS = _Rule(_read_words, "a name or a list of names")
 _K = _Rule(_read_k, '"auto" or a whole number >= 1')
 _MEMORY = _Rule(_read_size, 'a number of bytes or a size such as "8GB"')
+_MATMUL = _Rule(_read_matmul, f"one of {list(_MATMULS)}")
 _KINDS = _Rule(_read_interventions, f"a list of different words from {list(_INTERVENTIONS)}")
 _CLASSES = _Rule(_read_classes, "a list of strings or numbers, one for each output of the model")
 
 _RULES: dict[str, dict[str, _Rule]] = {
     "model": {"factory": _IMPORT, "checkpoint": _PATH, "name": _NAME},
     "training": {"path": _PATH, "inputs": _WORDS, "label": _WORD, "id": _WORD},
-    "index": {"path": _PATH, "k": _K, "interventions": _KINDS, "memory": _MEMORY},
+    "index": {
+        "path": _PATH,
+        "k": _K,
+        "interventions": _KINDS,
+        "matmul": _MATMUL,
+        "memory": _MEMORY,
+    },
     "database": {
         "path": _PATH,
         "table": _WORD,
@@ -151,6 +165,7 @@ class IndexSettings:
     path: Path | None = None
     k: int | str = "auto"
     interventions: tuple[str, ...] | None = None
+    matmul: str = "float32"
     memory: int | str | None = None
 
 

@@ -107,6 +107,7 @@ def _request(settings: Settings) -> tuple[Model, TrainingRows, dict[str, Any]]:
         "k": settings.index.k,
         "interventions": [_INTERVENTIONS[name]() for name in names] if names else None,
         "ids": rows.ids,
+        "matmul": settings.index.matmul,
         "memory": settings.index.memory,
         "path": path,
     }

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rainpp.index import store
-from rainpp.index.artifact import Index, load
-from rainpp.index.before import built_before
-from rainpp.index.checks import run_checks
-from rainpp.index.prepare import check_options, prepare, request_of
+from rainpp.index.artifact import Index
+from rainpp.index.checks import finite, run_checks
+from rainpp.index.joint import built_everywhere, joint_workbench, open_everywhere, peers_watched
+from rainpp.index.prepare import Options, Prepared, prepare
 from rainpp.index.stages import find_in_memory, project_in_memory
-from rainpp.index.storage import check_storage, store_projections
-from rainpp.index.together import save_once, several_processes
-from rainpp.index.workbench import request_hash, workbench
+from rainpp.index.storage import store_projections
+from rainpp.index.workbench import Bench, request_hash
 from rainpp.intervention import Delete, Relabel
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.k_sensitivity import measure_k_sensitivity
@@ -48,6 +46,7 @@ def precompute(
     weights: Any = None,
     curvature: str = "hessian",
     curvature_rows: int | str = "auto",
+    matmul: str = "float32",
     memory: int | str | None = None,
     storage: str = "float32",
     path: str | Path | None = None,
@@ -68,6 +67,9 @@ def precompute(
     curvature : "hessian", or "gauss_newton": cheaper, and without negative eigenvalues.
     curvature_rows : how many rows the curvature is averaged over: "all", a number, or "auto": as
         few as make two disjoint samples agree on how random complaints rank the rows.
+    matmul : "float32", or "bfloat16": the matrix products and convolutions behind eigenpairs and
+        projections take bfloat16 numbers and add up in float32. The self-check called float64 says
+        how far off that is.
     memory : what may be used beside the rows: bytes, or a size such as "8GB". Batches are made so
         that they fit; half of what is free by default.
     storage : of the projections: "float32" keeps them as computed, "float16" takes half of that and
@@ -98,70 +100,41 @@ def precompute(
     compared, and one pass with k tangents over all rows. Peak memory: the data, 3k vectors of d
     numbers and a batch; without `path` also the projections.
     """
-    options = {"k": k, "seed": seed, "curvature": curvature}
-    check_options(model, options, path)
-    check_storage(storage)
-    training = TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights)
-    prepared = prepare(
-        model, training, interventions=interventions, curvature_rows=curvature_rows, memory=memory
+    options = Options(
+        k=k,
+        interventions=interventions,
+        ids=ids,
+        weights=weights,
+        curvature=curvature,
+        curvature_rows=curvature_rows,
+        matmul=matmul,
+        memory=memory,
+        storage=storage,
+        path=path,
+        seed=seed,
     )
-    kinds, num_classes = prepared.kinds, prepared.num_classes
+    with peers_watched(options.target):
+        return _built(prepare(model, inputs, labels, options), again=again, progress=progress)
+
+
+def _built(prepared: Prepared, *, again: bool, progress: Progress) -> Index:
+    training, target = prepared.training, prepared.options.target
     progress("losses and gradient", 0, 2)
-    losses = example_losses(model, training)
-    progress("losses and gradient", 1, 2)
-    optimality = _optimality(model, training, seed=seed)
-    progress("losses and gradient", 2, 2)
-    target = None if path is None else store.as_path(path)
-    settings = {**options, "curvature_rows": curvature_rows, "interventions": list(kinds)}
-    if storage != "float32":  # the request of the default is what it was before there was a choice
-        settings["storage"] = storage
-    asked = request_of(model, training, settings)
-    if target is not None and not again and not several_processes():
-        there = built_before(target, asked, training, losses)
+    losses = example_losses(prepared.model, training)
+    if target is not None and not again:
+        there = built_everywhere(target, prepared.request, training, losses)
         if there is not None:
             return there
-    kept = None if several_processes() else target
-    with workbench(kept, asked, losses) as bench:
-        request = Request(
-            model,
-            training,
-            k,
-            num_classes,
-            seed=seed,
-            rows=curvature_rows,
-            kind=curvature,
-            progress=progress,
-        )
-        found, eigenpair_batch = find_in_memory(prepared, request, bench)
-        projections, projection_batch = project_in_memory(
-            prepared, found.pairs.vectors, bench, progress
-        )
-        values = np.asarray(found.pairs.values)
-        stored = store_projections(projections, storage, values, seed=seed)
-        memory_used = {
-            "budget": prepared.budget.total if prepared.budget.given else None,
-            "eigenpairs": eigenpair_batch,
-            "projections": projection_batch,
-        }
-        parts = _Parts(model, training, found, losses, optimality, kinds, num_classes)
-        manifest = {
-            **_manifest(parts, curvature),
-            "request": request_hash(asked),
-            "memory": memory_used,
-            "self_checks": [
-                *run_checks(prepared, found, optimality, seed=seed),
-                *stored.checks,
-            ],
-            **stored.notes,
-        }
-        arrays: dict[str, Any] = {**_arrays(parts), **stored.arrays}
-        bench.write(manifest, arrays)
-    index = Index(manifest, arrays, training=training)
-    if target is None:
-        return index
-    if several_processes():
-        return save_once(index, target)
-    return replace(load(target, verify=False), training=training)
+    progress("losses and gradient", 1, 2)
+    optimality = _optimality(prepared)
+    progress("losses and gradient", 2, 2)
+    with joint_workbench(target, prepared.request, losses) as bench:
+        built = _computed(prepared, bench, _Before(losses, optimality), progress)
+        if target is None:
+            manifest, arrays = built.finished()
+            return Index(manifest, arrays, training=training)
+        bench.write(built.finished)
+    return open_everywhere(target, training)
 
 
 # Bytes of rows on the device in the one pass that needs each of them once: a copy of 60 000 rows
@@ -169,66 +142,113 @@ def precompute(
 _PASSING = 1 << 26
 
 
-def _optimality(model: Model, training: TrainingSet, *, seed: int) -> Optimality:
+def _optimality(prepared: Prepared) -> Optimality:
+    model, training = prepared.model, prepared.training
     once = Curvature.of(model, training, resident_bytes=_PASSING)
-    return measure_optimality(once, training, seed=seed)
+    return measure_optimality(once, training, seed=prepared.options.seed)
 
 
 @dataclass(frozen=True)
-class _Parts:
-    model: Model
-    training: TrainingSet
-    found: Found
+class _Before:
+    """What is known before the long steps."""
+
     losses: np.ndarray
     optimality: Optimality
-    kinds: tuple[str, ...]
-    num_classes: int
 
 
-def _arrays(parts: _Parts) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Built:
+    """Manifest and arrays of an index, but for the storage of its projections.
+
+    With several processes the projections are with the first, and nobody else finishes it.
+    """
+
+    prepared: Prepared
+    manifest: dict[str, Any]
+    arrays: dict[str, Any]
+
+    def finished(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Manifest and arrays as they are written."""
+        options, values = self.prepared.options, np.asarray(self.arrays["eigenvalues"])
+        stored = store_projections(self.arrays, options.storage, values, seed=options.seed)
+        checks = [*self.manifest["self_checks"], *stored.checks]
+        return {**self.manifest, "self_checks": checks, **stored.notes}, stored.arrays
+
+
+def _computed(prepared: Prepared, bench: Bench, before: _Before, progress: Progress) -> _Built:
+    """Everything that takes all processes."""
+    working, options = prepared.working, prepared.options
+    request = Request(
+        working.model,
+        working.training,
+        options.k,
+        prepared.num_classes,
+        seed=options.seed,
+        rows=options.curvature_rows,
+        kind=options.curvature,
+        progress=progress,
+    )
+    found, eigenpair_batch = find_in_memory(working, request, bench)
+    projections, projection_batch = project_in_memory(working, found.pairs.vectors, bench, progress)
+    memory = {
+        "budget": prepared.budget.total if prepared.budget.given else None,
+        "eigenpairs": eigenpair_batch,
+        "projections": projection_batch,
+    }
+    manifest = {
+        **_manifest(prepared, found, before.optimality),
+        "request": request_hash(prepared.request),
+        "memory": memory,
+        "self_checks": run_checks(prepared, found, before.optimality),
+    }
+    arrays = {**_arrays(prepared.training, found, before.losses), **projections}
+    return _Built(prepared, manifest, arrays)
+
+
+def _arrays(training: TrainingSet, found: Found, losses: np.ndarray) -> dict[str, Any]:
     """Arrays by name, but for `projections` (N, k) and `plausibility` (N,)."""
-    pairs = parts.found.pairs
     return {
-        "eigenvalues": pairs.values,
-        "eigenvectors": pairs.vectors,
-        "residuals": pairs.residuals,
-        "spectrum": pairs.spectrum,
-        "losses": parts.losses,
-        "labels": parts.training.labels,
-        "train_ids": parts.training.ids,
+        "eigenvalues": found.pairs.values,
+        "eigenvectors": found.pairs.vectors,
+        "residuals": found.pairs.residuals,
+        "spectrum": found.pairs.spectrum,
+        "losses": losses,
+        "labels": training.labels,
+        "train_ids": training.ids,
     }
 
 
-def _manifest(parts: _Parts, curvature: str) -> dict[str, Any]:
+def _manifest(prepared: Prepared, found: Found, optimality: Optimality) -> dict[str, Any]:
     from rainpp import __version__
 
-    pairs = parts.found.pairs
+    model, training, pairs = prepared.model, prepared.training, found.pairs
     return {
         "rainpp": __version__,
         "conventions": _CONVENTIONS,
-        "model_fingerprint": parts.model.fingerprint,
-        "data_fingerprint": parts.training.fingerprint,
-        "loss": parts.model.criterion.name,
-        "l2": parts.model.l2,
-        "num_train": parts.training.num_rows,
+        "model_fingerprint": model.fingerprint,
+        "data_fingerprint": training.fingerprint,
+        "loss": model.criterion.name,
+        "l2": model.l2,
+        "num_train": training.num_rows,
         "appended_rows": 0,
-        "num_params": parts.model.num_params,
-        "num_classes": parts.num_classes,
-        "interventions": list(parts.kinds),
+        "num_params": model.num_params,
+        "num_classes": prepared.num_classes,
+        "interventions": list(prepared.kinds),
         "k": pairs.k,
         "k_rule": pairs.rule,
-        "k_sensitivity": measure_k_sensitivity(parts.model, parts.training, pairs),
+        "k_sensitivity": measure_k_sensitivity(model, training, pairs),
+        "matmul": prepared.options.matmul,
         "curvature": {
-            "kind": curvature,
-            "rows": parts.found.rows,
-            "agreement": [asdict(trial) for trial in parts.found.trials],
+            "kind": prepared.options.curvature,
+            "rows": found.rows,
+            "agreement": [asdict(trial) for trial in found.trials],
         },
         "checks": {
             "num_products": pairs.num_products,
             "largest_relative_residual": float(np.max(pairs.residuals / pairs.values)),
-            "gradient_norm": parts.optimality.gradient_norm,
-            "relative_gradient_norm": parts.optimality.relative,
-            "at_optimum": parts.optimality.at_optimum,
+            "gradient_norm": optimality.gradient_norm,
+            "relative_gradient_norm": finite(optimality.relative),
+            "at_optimum": optimality.at_optimum,
         },
         "inference": {},
     }

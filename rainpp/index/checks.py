@@ -7,23 +7,25 @@ build: the manifest keeps it, and `rainpp inspect` says what to do.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rainpp.errors import one_line
-from rainpp.index.prepare import Prepared
 from rainpp.lanczos.agreement import random_complaints
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.devices import num_devices
-from rainpp.lanczos.eigenpairs import Eigenpairs, Operator
+from rainpp.lanczos.eigenpairs import Eigenpairs
 from rainpp.lanczos.optimum import Optimality
 from rainpp.lanczos.projection import example_losses, gradient_of_probabilities
 from rainpp.lanczos.subsample import Found
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
+
+if TYPE_CHECKING:  # it asks `storage`, which has a check of its own
+    from rainpp.index.prepare import Prepared
 
 # Scores from pairs at a residual of 1e-3 and of 1e-6 correlate above 0.99999; ten times the
 # tolerance of Lanczos leaves room for rounding.
@@ -31,6 +33,8 @@ _LARGEST_RESIDUAL = 1e-2
 # Rounding of float32 is 1e-6 to 1e-4 here (MNIST, ADULT, small nets); a model that mixes the rows
 # of a batch, or draws random numbers, is off by 1e-2 and more.
 _ROUNDING = 2e-3
+# The same where matrix products are rounded to bfloat16: 2 to 3 digits.
+_ROUNDING_IN_BFLOAT16 = 2e-2
 _LARGEST_RELATIVE_GRADIENT = 0.05
 _LEAST_COVERAGE = 0.5
 _SPLIT_ROWS, _PRECISION_ROWS, _COVERAGE_ROWS = 64, 64, 256
@@ -58,15 +62,14 @@ class Check:
     advice: str = ""
 
 
-def run_checks(
-    prepared: Prepared, found: Found, optimality: Optimality, *, seed: int
-) -> list[dict[str, Any]]:
+def run_checks(prepared: Prepared, found: Found, optimality: Optimality) -> list[dict[str, Any]]:
     """All checks, as the manifest keeps them."""
+    seed = prepared.options.seed
     return [
-        *(asdict(check) for check in _operator_checks(found.operator, found.pairs, seed=seed)),
+        *(asdict(check) for check in _operator_checks(prepared, found)),
         asdict(_gradient(optimality)),
         asdict(_batch_split(prepared.model, _sample(prepared, _SPLIT_ROWS, seed))),
-        asdict(_precision(prepared.model, _sample(prepared, _PRECISION_ROWS, seed), found.pairs)),
+        asdict(_precision(prepared, found.pairs)),
         asdict(_coverage(prepared, found.pairs, seed=seed)),
     ]
 
@@ -78,13 +81,14 @@ def _sample(prepared: Prepared, size: int, seed: int) -> TrainingSet:
     return prepared.training.take(np.sort(chosen))
 
 
-def _operator_checks(operator: Operator, pairs: Eigenpairs, *, seed: int) -> list[Check]:
+def _operator_checks(prepared: Prepared, found: Found) -> list[Check]:
     """Residuals of all pairs from one product, and symmetry from one more.
 
     With x = Σ sⱼ vⱼ/λⱼ for random signs s, Hx - Σ sⱼ vⱼ = Σ sⱼ rⱼ/λⱼ for the residuals r: its
     size over √k is the root mean square of the relative residuals, in expectation over s.
     """
-    generator = np.random.default_rng((seed, 0xAD))
+    operator, pairs = found.operator, found.pairs
+    generator = np.random.default_rng((prepared.options.seed, 0xAD))
     signs = generator.choice([-1.0, 1.0], pairs.k)
     vectors = np.asarray(pairs.vectors, np.float64)
     known = signs @ vectors
@@ -95,6 +99,8 @@ def _operator_checks(operator: Operator, pairs: Eigenpairs, *, seed: int) -> lis
     back = np.asarray(operator.hvp(jnp.asarray(other, operator.dtype)), np.float64)
     scale = np.linalg.norm(other) * np.linalg.norm(image) + np.linalg.norm(x) * np.linalg.norm(back)
     gap = float(abs(other @ image - x @ back) / max(scale, np.finfo(np.float64).tiny))
+    limit = _rounding(prepared)
+    better = "matmul='float32'" if _is_rounded(prepared) else "weights in float64"
     return [
         Check(
             "eigenpair residuals",
@@ -104,17 +110,17 @@ def _operator_checks(operator: Operator, pairs: Eigenpairs, *, seed: int) -> lis
             f"|Hv - λv| / λ, root mean square over {pairs.k} pairs, recomputed",
             _unless(
                 residual <= _LARGEST_RESIDUAL,
-                "The pairs do not belong to this curvature: a smaller k, or weights in float64.",
+                f"The pairs do not belong to this curvature: a smaller k, or {better}.",
             ),
         ),
         Check(
             "adjoint",
             gap,
-            _ROUNDING,
-            gap <= _ROUNDING,
+            limit,
+            gap <= limit,
             "<u, Hv> against <Hu, v> for random u and v",
             _unless(
-                gap <= _ROUNDING,
+                gap <= limit,
                 "Curvature products are not symmetric: the model is random (dropout?) or has a "
                 "wrong custom derivative.",
             ),
@@ -122,13 +128,22 @@ def _operator_checks(operator: Operator, pairs: Eigenpairs, *, seed: int) -> lis
     ]
 
 
+def _is_rounded(prepared: Prepared) -> bool:
+    return prepared.options.matmul == "bfloat16"
+
+
+def _rounding(prepared: Prepared) -> float:
+    """What rounding alone may change in a product."""
+    return _ROUNDING_IN_BFLOAT16 if _is_rounded(prepared) else _ROUNDING
+
+
 def _gradient(optimality: Optimality) -> Check:
     return Check(
         "gradient norm",
-        optimality.relative,
+        finite(optimality.relative),
         _LARGEST_RELATIVE_GRADIENT,
         optimality.at_optimum,
-        f"|grad J| is {optimality.gradient_norm:.3g}; the value is its share of one row's gradient",
+        f"|grad J| is {optimality.gradient_norm:.3g}, {optimality.size}",
         _unless(
             optimality.at_optimum,
             "Train longer, or check that loss and l2 are the ones the model was trained with.",
@@ -158,31 +173,31 @@ def _batch_split(model: Model, sample: TrainingSet) -> Check:
     )
 
 
-def _precision(model: Model, sample: TrainingSet, pairs: Eigenpairs) -> Check:
-    """A curvature product in the model's precision against float64, along all pairs at once."""
-    name = "float64"
+def _precision(prepared: Prepared, pairs: Eigenpairs) -> Check:
+    """A curvature product as eigenpairs need them against float64, along all pairs at once."""
+    name, limit, model = "float64", _rounding(prepared), prepared.model
     if model.theta.dtype == jnp.float64:
-        return Check(name, None, _ROUNDING, True, "the model is in float64 already")
+        return Check(name, None, limit, True, "the model is in float64 already")
+    sample = _sample(prepared, _PRECISION_ROWS, prepared.options.seed)
     vector = np.sum(pairs.vectors, axis=0)
-    single = np.asarray(_product(model, sample, vector), np.float64)
+    single = np.asarray(_product(prepared.working.model, sample, vector), np.float64)
     try:
         double = _in_float64(model, sample, vector)
     except Exception as problem:  # noqa: BLE001 - whatever a user's model raises in float64
         first = one_line(problem)[:120]
-        return Check(name, None, _ROUNDING, True, f"the model does not run in float64: {first}")
+        return Check(name, None, limit, True, f"the model does not run in float64: {first}")
     gap = _relative(single, double)
-    return Check(
-        name,
-        gap,
-        _ROUNDING,
-        gap <= _ROUNDING,
-        f"a curvature product over {sample.num_rows} rows in {model.theta.dtype} and in float64",
-        _unless(
-            gap <= _ROUNDING,
-            "Rounding is large: give the model weights in float64 (jax_enable_x64), or scale the "
-            "inputs.",
-        ),
+    how = (
+        f"{model.theta.dtype}, matrix products in bfloat16," if _is_rounded(prepared) else "float32"
     )
+    advice = (
+        "Rounding to bfloat16 is too coarse for this model: use matmul='float32'."
+        if _is_rounded(prepared)
+        else "Rounding is large: give the model weights in float64 (jax_enable_x64), or scale the "
+        "inputs."
+    )
+    note = f"a curvature product over {sample.num_rows} rows in {how} and in float64"
+    return Check(name, gap, limit, gap <= limit, note, _unless(gap <= limit, advice))
 
 
 def _in_float64(model: Model, sample: TrainingSet, vector: np.ndarray) -> np.ndarray:
@@ -228,6 +243,11 @@ def _share(model: Model, sample: TrainingSet, weights: np.ndarray, pairs: Eigenp
     total = float(gradient @ gradient)
     inside = np.asarray(pairs.vectors, np.float64) @ gradient
     return min(float(inside @ inside) / total, 1.0) if total else 1.0
+
+
+def finite(value: float) -> float | None:
+    """The value, None for infinity, which JSON has no word for."""
+    return value if np.isfinite(value) else None
 
 
 def _relative(found: np.ndarray, exact: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rainpp.errors import ArtifactError
-from rainpp.index import store
-from rainpp.index.prepare import Prepared, check_options, prepare
+from rainpp.index.prepare import Options, Prepared, prepare
 from rainpp.index.stages import expected_pairs, vectors_held
-from rainpp.intervention import Delete, Relabel
+from rainpp.index.together import from_first
 from rainpp.lanczos.batches import row_bytes
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.devices import num_devices
@@ -24,7 +23,6 @@ from rainpp.lanczos.memory import Fit, fit_curvature, fit_projections, size_text
 from rainpp.lanczos.projection import example_losses, project_training
 from rainpp.lanczos.subsample import FIRST_HALF
 from rainpp.model import Model
-from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
 # Products beyond the pairs that are wanted, until those have converged (20 for 8 on an MLP).
@@ -92,41 +90,28 @@ class Estimate:
         ]
 
 
-def estimate(
-    model: Model,
-    inputs: PyTree,
-    labels: Any,
-    *,
-    k: int | str = "auto",
-    interventions: Sequence[Delete | Relabel] | None = None,
-    ids: Sequence[Any] | np.ndarray | None = None,
-    weights: Any = None,
-    curvature: str = "hessian",
-    curvature_rows: int | str = "auto",
-    memory: int | str | None = None,
-    path: str | Path | None = None,
-    seed: int = 0,
-) -> Estimate:
+def estimate(model: Model, inputs: PyTree, labels: Any, **options: Any) -> Estimate:
     """Time, memory and disk that `rainpp.precompute` with these arguments will need.
 
     Everything that can be refused is refused here as it would be there; one batch of every kind is
     compiled and timed; nothing is written.
+
+    Parameters
+    ----------
+    model, inputs, labels, options : as `rainpp.precompute`, which explains them; `again` and
+        `progress` are not options here.
 
     Raises
     ------
     RainError : as `precompute`.
     ArtifactError : also, the disk has too little room.
     """
-    check_options(model, {"k": k, "seed": seed, "curvature": curvature}, path)
-    training = TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights)
-    prepared = prepare(
-        model, training, interventions=interventions, curvature_rows=curvature_rows, memory=memory
-    )
-    pairs = expected_pairs(k, prepared.num_classes, model.num_params)
-    sizes = _Sizes(prepared, pairs, curvature, curvature_rows)
+    prepared = prepare(model, inputs, labels, Options(**options))
+    pairs = expected_pairs(prepared.options.k, prepared.num_classes, model.num_params)
+    sizes = _Sizes(prepared, pairs)
     disk = sizes.disk()
-    if path is not None:
-        _check_room(store.as_path(path), disk)
+    if (target := prepared.options.target) is not None:
+        from_first(lambda: _check_room(target, disk))
     return sizes.estimate(disk)
 
 
@@ -145,15 +130,15 @@ class _Timing:
 class _Sizes:
     prepared: Prepared
     pairs: int
-    kind: str
-    rows: int | str
 
     def estimate(self, disk: int) -> Estimate:
-        model, training, budget = self.prepared.model, self.prepared.training, self.prepared.budget
+        working = self.prepared.working
+        model, training, budget = working.model, working.training, working.budget
         vectors = vectors_held(self.pairs)
+        kind = working.options.curvature
         fits = (
-            fit_curvature(model, training, budget, kind=self.kind, vectors=vectors),
-            fit_projections(model, training, budget, k=self.pairs, relabel=self.prepared.relabel),
+            fit_curvature(model, training, budget, kind=kind, vectors=vectors),
+            fit_projections(model, training, budget, k=self.pairs, relabel=working.relabel),
         )
         stages, most = self._stages(fits)
         vector = model.num_params * np.dtype(model.theta.dtype).itemsize
@@ -179,26 +164,36 @@ class _Sizes:
             Stage("self-checks and writing", 2, rows, checks + writing),
         ]
         usual = sum(stage.seconds for stage in stages)
-        if self.rows != "auto":
+        if self._rows != "auto":
             return stages, usual
         # Halves double up to a fifth of the rows before all of them are used.
         return stages, usual + product.of(products * 2 * n, compiled=4)
 
+    @property
+    def _rows(self) -> int | str:
+        return self.prepared.options.curvature_rows
+
     def _curvature_rows(self) -> tuple[int, int]:
         """Rows of the pairs that are kept, and of those that are compared before."""
         n = self.prepared.training.num_rows
-        if self.rows == "all" or (self.rows == "auto" and n < 5 * FIRST_HALF):
+        if self._rows == "all" or (self._rows == "auto" and n < 5 * FIRST_HALF):
             return n, 0
-        if self.rows == "auto":  # the second halves agree: MNIST, ADULT
+        if self._rows == "auto":  # the second halves agree: MNIST, ADULT
             half = min(2 * FIRST_HALF, n // 5)
             return 2 * half, 2 * half + (2 * FIRST_HALF if half > FIRST_HALF else 0)
-        return int(self.rows), int(self.rows)
+        return int(self._rows), int(self._rows)
 
     def _timings(self, fits: tuple[Fit, Fit]) -> tuple[_Timing, _Timing, _Timing, _Timing]:
-        model, training = self.prepared.model, self.prepared.training
+        plain, model, training = (
+            self.prepared.model,
+            self.prepared.working.model,
+            self.prepared.training,
+        )
         count = min(training.num_rows, 1024 * num_devices())
         part = training.take(np.arange(count))
-        curvature = Curvature.of(model, part, batch_size=fits[0].batch, kind=self.kind)
+        kind = self.prepared.options.curvature
+        once = Curvature.of(plain, part)
+        curvature = Curvature.of(model, part, batch_size=fits[0].batch, kind=kind)
         generator = np.random.default_rng(0)
         vectors = generator.normal(size=(self.pairs, model.num_params))
         vectors = jnp.asarray(vectors / np.sqrt(model.num_params), model.theta.dtype)
@@ -208,8 +203,8 @@ class _Sizes:
             return project_training(model, part, vectors, relabel=relabel, batch_size=size)
 
         return (
-            _timed(lambda: example_losses(model, part), count),
-            _timed(lambda: curvature.gradient().block_until_ready(), count),
+            _timed(lambda: example_losses(plain, part), count),
+            _timed(lambda: once.gradient().block_until_ready(), count),
             _timed(lambda: curvature.hvp(vectors[0]).block_until_ready(), count),
             _timed(project, count),
         )
@@ -222,7 +217,10 @@ class _Sizes:
         interventions = n * (("delete" in kinds) + ("relabel" in kinds) * relabels)
         columns = sum(array.nbytes for array in (training.labels, training.ids)) + n * item
         bases = vectors_held(self.pairs) * model.num_params * item
-        return interventions * (self.pairs + 1) * item + columns + bases
+        # As computed, and beside that as stored, until the index is finished.
+        compact = {"float32": 0, "float16": 2 * self.pairs, "int8": self.pairs + 4}
+        row = (self.pairs + 1) * item + compact[self.prepared.options.storage]
+        return interventions * row + columns + bases
 
 
 def _timed(run: Callable[[], Any], rows: int) -> _Timing:

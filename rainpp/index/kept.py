@@ -43,16 +43,26 @@ class KeptRun:
 
     def restore(self, krylov: Krylov) -> None:
         """Bring a new run to where the remembered one was, if there is one."""
+        state = self.known(krylov)
+        if state is not None:
+            krylov.restore(state, self.rows(krylov))
+
+    def known(self, krylov: Krylov) -> dict[str, Any] | None:
+        """The remembered state of a run like this one, None if there is none; goes on from it."""
         about = read_json(self._about)
         if about is None or about["dimension"] != krylov.dimension:
-            return
-        size, shape = about["size"], (about["size"] + 1, krylov.dimension)
+            return None
         if about["dtype"] != krylov.dtype.name or not self._rows.exists():
-            return
-        if self._rows.stat().st_size < krylov.dtype.itemsize * shape[0] * shape[1]:
-            return
-        krylov.restore(about["state"], np.memmap(self._rows, krylov.dtype, "r", 0, shape))
-        self._kept = size
+            return None
+        row = krylov.dtype.itemsize * krylov.dimension
+        if self._rows.stat().st_size < (about["size"] + 1) * row:
+            return None
+        self._kept = about["size"]
+        return about["state"]
+
+    def rows(self, krylov: Krylov) -> np.ndarray:
+        """Rows of the basis, then the next vector, of the state that is `known`."""
+        return np.memmap(self._rows, krylov.dtype, "r", 0, (self._kept + 1, krylov.dimension))
 
     def save(self, krylov: Krylov) -> None:
         """Called after every product; writes at most every few seconds."""

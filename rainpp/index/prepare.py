@@ -1,9 +1,9 @@
-"""Everything about a request for an index that can be refused before any work is done."""
+"""A request for an index: what can be told, and everything that can be refused before any work."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,40 @@ import numpy as np
 
 from rainpp.errors import ModelError, SettingsError
 from rainpp.index import store
+from rainpp.index.storage import check_storage
+from rainpp.index.together import check_same, from_first
 from rainpp.intervention import Delete, Relabel
 from rainpp.intervention.table import kind_names
 from rainpp.lanczos.curvature import KINDS
 from rainpp.lanczos.eigenpairs import check_k
 from rainpp.lanczos.memory import Budget
 from rainpp.lanczos.subsample import check_rows
+from rainpp.matmul import check_matmul
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
+from rainpp.types import PyTree
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Options:
+    """What `rainpp.precompute` and `rainpp.estimate` can be told; explained at `precompute`."""
+
+    k: int | str = "auto"
+    interventions: Sequence[Delete | Relabel] | None = None
+    ids: Sequence[Any] | np.ndarray | None = None
+    weights: Any = None
+    curvature: str = "hessian"
+    curvature_rows: int | str = "auto"
+    matmul: str = "float32"
+    memory: int | str | None = None
+    storage: str = "float32"
+    path: str | Path | None = None
+    seed: int = 0
+
+    @property
+    def target(self) -> Path | None:
+        """The directory to write, None for none."""
+        return None if self.path is None else store.as_path(self.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +61,7 @@ class Prepared:
 
     model: Model
     training: TrainingSet
+    options: Options
     kinds: tuple[str, ...]
     num_classes: int
     budget: Budget
@@ -49,67 +76,73 @@ class Prepared:
         """Whether changes of label are to be projected."""
         return "relabel" in self.kinds
 
+    @property
+    def working(self) -> Prepared:
+        """The same, its model with the matrix products that eigenpairs and projections use."""
+        return replace(self, model=self.model.with_matmul(self.options.matmul))
 
-def check_options(model: Model, options: dict[str, Any], path: str | Path | None) -> None:
-    """Refuse options of `precompute` that make no sense for this model, whatever the rows.
+    @property
+    def request(self) -> dict[str, Any]:
+        """Everything an index depends on: work for another request is of no use to this one."""
+        from rainpp import __version__
+
+        names = ("k", "seed", "curvature", "curvature_rows")
+        chosen = {"matmul": self.options.matmul, "storage": self.options.storage}
+        return {
+            **{name: _plain(getattr(self.options, name)) for name in names},
+            # Requests of the default are what they were before there was a choice.
+            **{name: kind for name, kind in chosen.items() if kind != "float32"},
+            "interventions": list(self.kinds),
+            "model": self.model.fingerprint,
+            "data": self.training.fingerprint,
+            "rainpp": __version__,
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+            "device": jax.local_devices()[0].device_kind,
+            "x64": bool(jax.config.read("jax_enable_x64")),
+        }
+
+
+def prepare(model: Model, inputs: PyTree, labels: Any, options: Options) -> Prepared:
+    """What is to be computed, once everything that can be refused now has been looked at.
 
     Raises
     ------
-    ModelError, SettingsError, ArtifactError : as `precompute`.
+    DataError, ShapeError, ModelError, SettingsError, ArtifactError : as `precompute`.
     """
-    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
-    if not isinstance(options["seed"], int | np.integer):
-        raise SettingsError(f"`seed` is {options['seed']!r}; it must be a whole number.")
-    if path is not None:
-        store.check_target(store.as_path(path))
-    check_k(options["k"], model.num_params)
-    if options["curvature"] not in KINDS:
-        raise SettingsError(
-            f"`curvature` is {options['curvature']!r}; it must be one of {list(KINDS)}."
-        )
-
-
-def prepare(
-    model: Model,
-    training: TrainingSet,
-    *,
-    interventions: Sequence[Delete | Relabel] | None,
-    curvature_rows: int | str,
-    memory: Any,
-) -> Prepared:
-    """What is to be computed, from checked rows.
-
-    Raises
-    ------
-    SettingsError : rows, interventions or memory make no sense.
-    """
-    check_rows(curvature_rows, training.num_rows)
-    kinds = kind_names(_defaults(model) if interventions is None else interventions)
+    _check(model, options)
+    training = TrainingSet.checked(model, inputs, labels, ids=options.ids, weights=options.weights)
+    check_rows(options.curvature_rows, training.num_rows)
+    kinds = kind_names(_defaults(model) if options.interventions is None else options.interventions)
     if "relabel" in kinds and model.task == "regression":
         raise SettingsError("rainpp.Relabel() needs classes; with squared_error use Delete() only.")
     num_classes = model.criterion.num_classes(model.output_width(training.inputs))
-    return Prepared(model, training, kinds, num_classes, Budget.of(memory))
+    budget = Budget.of(options.memory)
+    found = Prepared(model, training, options, kinds, num_classes, budget)
+    # Hosts may have other accelerators; the rest decides what is computed, step by step.
+    check_same({**found.request, "device": "any"})
+    return found
+
+
+def _check(model: Model, options: Options) -> None:
+    """Refuse options that make no sense for this model, whatever the rows."""
+    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
+    if not isinstance(options.seed, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(f"`seed` is {options.seed!r}; it must be a whole number.")
+    if (target := options.target) is not None:
+        from_first(lambda: store.check_target(target))
+    check_k(options.k, model.num_params)
+    if options.curvature not in KINDS:
+        raise SettingsError(
+            f"`curvature` is {options.curvature!r}; it must be one of {list(KINDS)}."
+        )
+    check_matmul(options.matmul, np.dtype(model.theta.dtype))
+    check_storage(options.storage)
 
 
 def _defaults(model: Model) -> list[Delete | Relabel]:
     return [Delete()] if model.task == "regression" else [Delete(), Relabel()]
-
-
-def request_of(model: Model, training: TrainingSet, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything an index depends on: work for another request is of no use to this one."""
-    from rainpp import __version__
-
-    return {
-        **{name: _plain(value) for name, value in settings.items()},
-        "model": model.fingerprint,
-        "data": training.fingerprint,
-        "rainpp": __version__,
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "device": jax.local_devices()[0].device_kind,
-        "x64": bool(jax.config.read("jax_enable_x64")),
-    }
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from rainpp.index.projecting import InMemory, Storage
 from rainpp.lanczos.eigenpairs import Forgetful, Keeper
 
 Arrays = Mapping[str, np.ndarray | Finished]
+Finish = Callable[[], tuple[dict[str, Any], Arrays]]
 # Losses of one model on one machine repeat exactly on a CPU, and nearly on a GPU.
 _SAME_LOSSES = 1e-4
 
@@ -47,8 +48,8 @@ class Bench(Protocol):
         """Of the projections on `vectors`."""
         ...
 
-    def write(self, manifest: dict[str, Any], arrays: Arrays) -> None:
-        """Make an index of it."""
+    def write(self, finish: Finish) -> None:
+        """Make an index of the manifest and arrays that `finish` gives."""
         ...
 
 
@@ -69,7 +70,7 @@ class Memory:
         del vectors
         return InMemory()
 
-    def write(self, manifest: dict[str, Any], arrays: Arrays) -> None:
+    def write(self, finish: Finish) -> None:
         """Nothing."""
 
 
@@ -81,7 +82,7 @@ class Workbench:
         self._run: KeptRun | None = None
         self._projections: KeptProjections | None = None
 
-    def keeper(self, name: str) -> Keeper:
+    def keeper(self, name: str) -> KeptRun:
         """Of a Lanczos run; what the run before has not written is written now."""
         self.flush()
         self._run = KeptRun(self.folder, name, self.writing)
@@ -89,13 +90,20 @@ class Workbench:
 
     def remembered(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` said the first time."""
-        file = self.folder / f"{name}.json"
-        known = read_json(file)
+        known = self.known(name)
         if known is None:
+            made = make()
             with self.writing():
-                write_json(file, made := make())
+                write_json(self._note(name), made)
             return made
         return known
+
+    def known(self, name: str) -> Any:
+        """What is remembered under `name`, None if nothing is."""
+        return read_json(self._note(name))
+
+    def _note(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
 
     def storage(self, vectors: np.ndarray) -> Storage:
         """Of the projections on `vectors`."""
@@ -118,12 +126,12 @@ class Workbench:
             np.save(content, losses, allow_pickle=False)
             store.replace_file(file, content.getvalue())
 
-    def write(self, manifest: dict[str, Any], arrays: Arrays) -> None:
+    def write(self, finish: Finish) -> None:
         """Replace the index at the path in one step, then throw the work away."""
         self.flush()
         self.close()
         with self.writing():
-            store.commit(self._path, manifest, arrays)
+            store.commit(self._path, *finish())
         shutil.rmtree(self._path / store.BUILDING, ignore_errors=True)
 
     @contextmanager
@@ -169,10 +177,9 @@ def same_losses(one: np.ndarray, other: np.ndarray) -> bool:
     )
 
 
-def workbench(
-    path: Path | None, request: Mapping[str, Any], losses: np.ndarray
-) -> AbstractContextManager[Bench]:
-    """Where to build the index of a request: at `path`, or in memory for None.
+@contextmanager
+def workbench(path: Path, request: Mapping[str, Any], losses: np.ndarray) -> Generator[Workbench]:
+    """Where to build the index of a request at `path`; nobody else writes there meanwhile.
 
     Parameters
     ----------
@@ -184,11 +191,6 @@ def workbench(
     ArtifactError : another process is writing there, or the disk refuses.
     KeyboardInterrupt : Ctrl-C; says how to go on. Everything done so far is on disk then.
     """
-    return contextlib.nullcontext(Memory()) if path is None else _opened(path, request, losses)
-
-
-@contextmanager
-def _opened(path: Path, request: Mapping[str, Any], losses: np.ndarray) -> Generator[Bench]:
     folder = path / store.BUILDING / request_hash(request)
     bench, existed = Workbench(path, folder), path.exists()
     useless = False
@@ -208,6 +210,10 @@ def _opened(path: Path, request: Mapping[str, Any], losses: np.ndarray) -> Gener
             except RainError:  # the same call would end the same way
                 useless = True
                 bench.discard()
+                raise
+            except Exception:  # of the model, of JAX, of another process
+                with contextlib.suppress(Exception):
+                    bench.flush()
                 raise
             finally:
                 bench.close()

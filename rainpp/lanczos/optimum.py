@@ -36,13 +36,25 @@ class Optimality:
 
     @property
     def relative(self) -> float:
-        """The ratio of the two; rows that do not cancel give about 1, an optimum gives 0."""
-        return self.gradient_norm / max(self.row_gradient_norm, np.finfo(np.float64).tiny)
+        """The ratio of the two; rows that do not cancel give about 1, an optimum gives 0.
+
+        Infinite where the sampled rows have no gradient and yet the objective has one.
+        """
+        if self.gradient_norm == 0:
+            return 0.0
+        return self.gradient_norm / self.row_gradient_norm if self.row_gradient_norm else np.inf
 
     @property
     def at_optimum(self) -> bool:
         """Whether the ratio is at most 0.05, or the gradient vanishes altogether."""
-        return self.gradient_norm == 0 or self.relative <= _LARGE
+        return self.relative <= _LARGE
+
+    @property
+    def size(self) -> str:
+        """How large the gradient is, in words."""
+        if self.row_gradient_norm == 0:
+            return "and none of it from single rows: those that were looked at have no gradient"
+        return f"{self.relative:.0%} of a single row's gradient (at most {_LARGE:.0%} expected)"
 
 
 def measure_optimality(curvature: Curvature, training: TrainingSet, *, seed: int) -> Optimality:
@@ -51,12 +63,11 @@ def measure_optimality(curvature: Curvature, training: TrainingSet, *, seed: int
     result = Optimality(norm, _row_gradient_norm(curvature, training, seed=seed))
     if not result.at_optimum:
         warnings.warn(
-            f"the model is not at an optimum: |grad J| is {norm:.3g}, "
-            f"{result.relative:.0%} of a single row's gradient (at most {_LARGE:.0%} expected). "
+            f"the model is not at an optimum: |grad J| is {norm:.3g}, {result.size}. "
             "Influence estimates assume zero: train longer, or check that loss and l2 are the "
             "ones it was trained with.",
             NotAtOptimumWarning,
-            stacklevel=4,
+            stacklevel=5,  # the call of precompute
         )
     return result
 

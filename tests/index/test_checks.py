@@ -12,11 +12,10 @@ import pytest
 
 import rainpp
 from rainpp.index.checks import run_checks
-from rainpp.index.prepare import prepare
+from rainpp.index.prepare import Options, prepare
 from rainpp.lanczos.optimum import Optimality
 from rainpp.lanczos.subsample import Request, sampled_eigenpairs
 from rainpp.model import Model
-from rainpp.training_set import TrainingSet
 
 NAMES = ["eigenpair residuals", "adjoint", "gradient norm", "batch split", "float64", "coverage"]
 GOOD = Optimality(1e-6, 1.0)
@@ -31,10 +30,9 @@ def linear(params, inputs):
 
 def checks_of(apply, params=PARAMS, *, change=lambda found: found, optimality=GOOD, k=3):
     model = Model(apply, params, l2=0.1)
-    training = TrainingSet.checked(model, ROWS, LABELS)
-    prepared = prepare(model, training, interventions=None, curvature_rows="all", memory="1GB")
-    found = change(sampled_eigenpairs(Request(model, training, k, 2, rows="all")))
-    return {item["name"]: item for item in run_checks(prepared, found, optimality, seed=0)}
+    prepared = prepare(model, ROWS, LABELS, Options(curvature_rows="all", memory="1GB"))
+    found = change(sampled_eigenpairs(Request(model, prepared.training, k, 2, rows="all")))
+    return {item["name"]: item for item in run_checks(prepared, found, optimality)}
 
 
 def failed(checks):
@@ -116,6 +114,12 @@ def test_products_that_are_not_symmetric_are_found():
 
 def test_a_model_that_is_not_at_an_optimum_is_found():
     assert failed(checks_of(linear, optimality=Optimality(0.5, 1.0))) == {"gradient norm"}
+
+
+def test_a_gradient_without_a_scale_has_no_number_but_words():
+    check = checks_of(linear, optimality=Optimality(0.5, 0.0))["gradient norm"]
+    assert (check["value"], check["passed"]) == (None, False)
+    assert "none of it from single rows" in check["note"]
 
 
 def test_coverage_is_the_share_of_a_complaints_gradient():
