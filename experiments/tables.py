@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import results, tables_offline, tables_peers
+from experiments import results, tables_offline, tables_online, tables_peers
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -52,6 +52,7 @@ def render() -> str:
         "relaxation_generated": _generated,
         "relaxation_onehot": _onehot,
         "relaxation_tpch": _tpch,
+        "wrong_complaints": tables_online.wrong_complaints,
         "offline_refine": _refine,
         "choose_k": tables_offline.choose_k,
         "choose_k_deep": tables_offline.choose_k,

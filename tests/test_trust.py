@@ -22,14 +22,14 @@ def make_ranking(*, flipped=40, ambiguous=400, toward=1.0, kinds=("delete", "rel
     """Rows labelled 1 that the model takes for 0, beside rows it is merely unsure of.
 
     A flipped row's relabel 1 -> 0 moves the number by `toward`, with plausibility 0.8. Ambiguous
-    rows of every label have relabels of plausibility 0.1 that pull as often up as down.
+    rows of every label have relabels of plausibility 0.03 that pull as often up as down.
     """
     rng = np.random.default_rng(3)
     rows = flipped + ambiguous
     labels = np.concatenate([np.ones(flipped, int), rng.integers(0, CLASSES, ambiguous)])
     table = InterventionTable(kinds, np.arange(rows), labels, CLASSES)
     effects = rng.normal(size=(rows, CLASSES - 1))
-    plausibility = np.full(effects.shape, 0.1)
+    plausibility = np.full(effects.shape, 0.03)
     effects[:flipped], plausibility[:flipped] = 0.0, 0.05
     # Relabel number j gives a row the label (label + 1 + j) % R: 1 becomes 0 by the last.
     effects[:flipped, -1], plausibility[:flipped, -1] = toward, 0.8
@@ -72,7 +72,7 @@ def test_without_wrong_labels_there_is_nothing_to_find():
 
 
 def test_a_few_odd_rows_decide_nothing():
-    trust = make_ranking(flipped=1, ambiguous=30).trust
+    trust = make_ranking(flipped=1, ambiguous=30, toward=0.2).trust
     assert abs(trust.score) > 0.4
     assert trust.evidence.error > abs(trust.score)
     assert trust.verdict is Verdict.UNKNOWN
@@ -138,6 +138,16 @@ def test_a_regression_says_less_and_does_not_crash():
     trust = Ranking(table, np.ones(3), np.ones(3)).trust
     assert trust.verdict is Verdict.UNKNOWN
     assert "regression" in trust.sentence
+
+
+def test_where_the_model_doubts_most_labels_it_does_not_judge():
+    ranking = make_ranking()
+    assert ranking.trust.evidence.doubt < 0.2
+    ranking.plausibility = np.minimum(3 * ranking.plausibility, 1)
+    trust = ranking.trust
+    assert_allclose(trust.evidence.doubt, (40 * 1.3 + 400 * 0.27) / 440, rtol=1e-5)
+    assert trust.verdict is Verdict.UNKNOWN
+    assert "gives other labels 36% of the probability" in trust.sentence
 
 
 def test_two_classes_have_numbers_but_no_verdict():
