@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,9 @@ from rainpp.model import Model
 from rainpp.ranking import Backing, Ranking
 from rainpp.training_set import TrainingSet
 from rainpp.types import ClassValue, Progress, PyTree, silent
+
+if TYPE_CHECKING:
+    from rainpp.index.device import OnDevice
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class Index:
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     path: Path | None = None
     training: TrainingSet | None = field(default=None, repr=False)
+    _placed: OnDevice | None = field(default=None, repr=False)
 
     @property
     def k(self) -> int:
@@ -96,7 +100,8 @@ class Index:
         DataError : it holds NaN or infinity.
         """
         values = self._checked(vector)
-        effects = query_change(self.projections, self.eigenvalues, values, num_rows=self.num_train)
+        table = self._placed or self.projections
+        effects = query_change(table, self.eigenvalues, values, num_rows=self.num_train)
         return Ranking(
             self.interventions,
             effects,
@@ -136,6 +141,17 @@ class Index:
         if not np.isfinite(values).all():
             raise DataError("`vector` holds NaN or infinity.")
         return values
+
+    def on_device(self, device: Any = None) -> Index:
+        """The same index whose `rank` multiplies on an accelerator; its kernel is compiled now.
+
+        Parameters
+        ----------
+        device : of `jax.devices()`; the first by default.
+        """
+        from rainpp.index.device import OnDevice
+
+        return replace(self, _placed=OnDevice(self.projections, device))
 
     def check_model(self, model: Model) -> None:
         """Refuse a model whose weights are not the ones this index was built for.
