@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import results, tables_offline, tables_online, tables_peers
+from experiments import results, tables_offline, tables_online, tables_peers, tables_processes
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -54,6 +54,8 @@ def render() -> str:
         "relaxation_tpch": _tpch,
         "wrong_complaints": tables_online.wrong_complaints,
         "offline_refine": _refine,
+        "offline_processes": tables_processes.processes,
+        "offline_matmul": tables_processes.matmul,
         "choose_k": tables_offline.choose_k,
         "choose_k_deep": tables_offline.choose_k,
         "offline_subsample": tables_offline.subsample,
