@@ -120,7 +120,8 @@ def prepare(model: Model, inputs: PyTree, labels: Any, options: Options) -> Prep
     budget = Budget.of(options.memory)
     found = Prepared(model, training, options, kinds, num_classes, budget)
     # Hosts may have other accelerators; the rest decides what is computed, step by step.
-    check_same({**found.request, "device": "any"})
+    steps = {"memory": budget.total, "path": options.path is not None, "device": "any"}
+    check_same({**found.request, **steps})
     return found
 
 
