@@ -124,7 +124,7 @@ class Ranking:
     def trust(self) -> Trust:
         """How far to trust this ranking, and whether the complaint behind it looks right.
 
-        One pass over the scores (10 ms for 600 000), and the backward pass of `coverage`.
+        A few passes over the scores (45 ms for 600 000), and the backward pass of `coverage`.
         """
         from rainpp.trust import trust_of
 
