@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import results, tables_offline, tables_online, tables_peers, tables_processes
+from experiments import (
+    results,
+    tables_offline,
+    tables_online,
+    tables_peers,
+    tables_processes,
+    tables_search,
+)
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -47,6 +54,7 @@ def render() -> str:
         "adult": _adult,
         "sign": _sign,
         "latency": _latency,
+        "vector_search": tables_search.vector_search,
         "relaxation": _relaxation,
         "relaxation_cost": _predicted_cost,
         "relaxation_generated": _generated,

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main() -> None:
             for run in search(size, lengths):
                 print(run, flush=True)
                 runs.append(run)
-    settings = {"k": K, "top": TOP, "complaints": COMPLAINTS}
+    settings = {"k": K, "top": TOP, "complaints": COMPLAINTS, "faiss": version("faiss-cpu")}
     command = "python -m experiments.vector_search"
     if arguments.quick:
         return
