@@ -210,14 +210,17 @@ def _tokens(frame: pd.DataFrame, known: dict[str, int], length: int) -> dict[str
     return {"tokens": tokens, "mask": tokens != _PADDING}
 
 
+def small_wrn(rows: int) -> Made:
+    """A WRN-10 of width 1 on images of 16×16."""
+    return photo_case(Photographed("wrn10", Schedule(6, l2=1e-3), rows=rows, width=1, side=16))
+
+
 # Small enough for two cores: minutes to train.
 SMALL: dict[str, Callable[[], Made]] = {
     "digits-cnn": lambda: digit_case(Schedule(8, l2=1e-3, learning_rate=1e-3), rows=4000),
     "photos-cnn": lambda: photo_case(
         Photographed("cnn", Schedule(6, l2=1e-3, learning_rate=1e-3), rows=4000)
     ),
-    "photos-wrn": lambda: photo_case(
-        Photographed("wrn10", Schedule(6, l2=1e-3), rows=2500, width=1, side=16)
-    ),
+    "photos-wrn": lambda: small_wrn(2500),
     "reviews-lstm": lambda: review_case(Reviewed(Schedule(6, l2=1e-4))),
 }

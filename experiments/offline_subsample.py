@@ -264,7 +264,8 @@ STUDIES: dict[str, Study] = {
     "noise": Study(lambda rows: (noisy_case(rows), {})),
     "digits-cnn": Study(lambda _: deep_cases.SMALL["digits-cnn"](), sizes=(1000,)),
     "photos-cnn": Study(lambda _: deep_cases.SMALL["photos-cnn"](), sizes=(1000,)),
-    "photos-wrn": Study(lambda _: deep_cases.SMALL["photos-wrn"](), sizes=(1000,)),
+    # Fewer rows than for the choice of k: the curvature of all of them is computed twice.
+    "photos-wrn": Study(lambda _: deep_cases.small_wrn(1500), sizes=(750,)),
     "reviews-lstm": Study(lambda _: deep_cases.SMALL["reviews-lstm"](), k=4, sizes=(1000,)),
 }
 
