@@ -7,11 +7,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from rainpp.errors import DataError, SettingsError, ShapeError
+from rainpp.index import score
 from rainpp.index.artifact import Index
 from rainpp.index.device import OnDevice, bucket
 from rainpp.index.score import Projections, Streamed
 
-SIZES = [1, 3, 40, 8191, 8192, 8193, 20_001]
+SIZES = [1, 3, 40, 52_428, 52_429, 120_001]  # blocks of five columns have 52 428 rows
 
 
 def whole(size, k=5, seed=0):
@@ -46,6 +47,28 @@ def test_every_storage_gives_the_exact_product_at_once_and_in_blocks(size, kind)
     assert_array_equal(np.concatenate([part for _, part in blocks]), exact @ DIRECTION)
 
 
+@pytest.mark.parametrize("threshold", [0, 10**9])
+def test_threads_change_no_bit(threshold, monkeypatch):
+    rng = np.random.default_rng(0)
+    values, direction = rng.normal(size=(300_001, 5)).astype("f4"), DIRECTION.astype("f4")
+    alone = np.concatenate([part for _, part in Projections(values).blocks(direction)])
+    monkeypatch.setattr(score, "_THREADED_NUMBERS", threshold)
+    assert_array_equal(Projections(values) @ direction, alone)
+    assert_allclose(alone, values.astype("f8") @ DIRECTION, atol=1e-4)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 7, 100])
+def test_every_piece_is_worked_on_once(cores, monkeypatch):
+    monkeypatch.setattr(score.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    seen = np.zeros(1000, int)
+
+    def work(where):
+        seen[where] += 1
+
+    score._in_threads(work, [slice(start, start + 100) for start in range(0, 1000, 100)])
+    assert_array_equal(seen, 1)
+
+
 @pytest.mark.parametrize("size", [1, 40, 8193])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_compiled_kernel_gives_the_same(size, kind):
@@ -67,8 +90,8 @@ def test_sizes_share_kernels_and_padding_stays_small():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [0, 1, 100, 30_000])
 def test_streaming_gives_the_beginning_of_a_stable_sort(kind, count):
-    table, exact = made(20_001, kind)
-    plausibility = np.random.default_rng(2).choice([0.25, 0.5, 1.0], 20_001).astype(np.float32)
+    table, exact = made(60_001, kind)
+    plausibility = np.random.default_rng(2).choice([0.25, 0.5, 1.0], 60_001).astype(np.float32)
     best = Streamed(table, plausibility, count) @ DIRECTION.astype(table.dtype)
     scores = exact @ DIRECTION * plausibility
     order = np.argsort(-scores, kind="stable")[:count]
@@ -79,8 +102,8 @@ def test_streaming_gives_the_beginning_of_a_stable_sort(kind, count):
 
 
 def test_all_equal_scores_come_by_position():
-    table = Projections(np.ones((20_000, 2), np.float32))
-    best = Streamed(table, np.ones(20_000, np.float32), 50) @ np.ones(2, np.float32)
+    table = Projections(np.ones((200_000, 2), np.float32))
+    best = Streamed(table, np.ones(200_000, np.float32), 50) @ np.ones(2, np.float32)
     assert_array_equal(best.positions, np.arange(50))
 
 
