@@ -88,14 +88,14 @@ def from_first(make: Callable[[], Any]) -> Any:
     if not several_processes():
         return make()
     problem: Exception | None = None
-    answer: dict[str, Any] = {}
+    answer = ""
     if first_process():
         try:
-            answer = {"value": make()}
+            answer = json.dumps({"value": make()}, default=_plain)
         except Exception as caught:  # noqa: BLE001 - raised below, once nobody waits for it
             problem = caught
-            answer = {"error": type(caught).__name__, "says": str(caught)}
-    heard = json.loads(_sent(json.dumps(answer, default=_plain).encode()))
+            answer = json.dumps({"error": type(caught).__name__, "says": str(caught)})
+    heard = json.loads(_sent(answer.encode()))
     if problem is not None:
         raise problem
     if "error" in heard:
