@@ -100,8 +100,15 @@ def subsample(body: Run) -> str:
         "padding included: 2.0 is half of what all rows take; *time* is by the clock of a machine\n"
         "shared with others. Correlations are of all training rows' scores with those from all\n"
         "rows; *about 1 row*: a complaint about one prediction.\n"
-        f"{_about_pixels(body)}\n{_table(columns, rows)}\n"
+        f"{_about_pixels(body)}{_unmeasured(body)}\n{_table(columns, rows)}\n"
     )
+
+
+def _unmeasured(body: Run) -> str:
+    """Names the kind of network that has no result."""
+    if any(" wrn" in run["case"] for run in body["runs"]):
+        return ""
+    return "No WRN has been measured yet (`--cases photos-wrn`).\n"
 
 
 def _subsample_row(run: Run, whole: Run) -> list[str]:

@@ -62,6 +62,10 @@ def test_the_study_of_subsamples_compares_with_all_rows(tmp_path, monkeypatch):
     body["runs"] = body["runs"][1:]
     row = cells(tables_offline.subsample(body))
     assert row[4:9] == ["all", "400", "", "", ""]
+    missing = "No WRN has been measured"
+    assert missing in tables_offline.subsample(body)
+    named = [run | {"case": "CIFAR-10 wrn10"} for run in body["runs"]]
+    assert missing not in tables_offline.subsample(body | {"runs": named})
 
 
 def test_the_study_of_k_measures_every_k(tmp_path, monkeypatch):
