@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
+from pandas.arrays import NumpyExtensionArray
 
 from rainpp.complaint import Cell, Complaint
 from rainpp.errors import RainError, SettingsError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rainpp.trust import Circumstances, Trust
 
 SortKey = Literal["score", "effect", "plausibility"]
+# Pandas takes from these faster than it infers them: 0.06 ms of a frame's 0.22.
+_WORDS = pd.Series(["delete", "relabel"]).array
 
 
 class Backing(Protocol):
@@ -148,13 +151,14 @@ class Ranking:
         return pd.DataFrame(
             {
                 "train_id": self.interventions.ids[rows],
-                "intervention": np.where(labels < 0, "delete", "relabel"),
-                "detail": pd.Series([self._detail(label) for label in labels], dtype=object),
+                "intervention": _WORDS.take((labels >= 0).astype(np.intp)),
+                "detail": NumpyExtensionArray(self._details(labels)),
                 "score": self.scores[positions].astype(np.float64),
                 "effect": effects,
                 "plausibility": self.plausibility[positions].astype(np.float64),
                 "cumulative_effect": np.cumsum(effects),
-            }
+            },
+            copy=False,  # every column is new
         )
 
     def best(self, count: int) -> list[Intervention]:
@@ -248,10 +252,13 @@ class Ranking:
                 "vector alone. Rank a complaint on a database that has both."
             )
 
-    def _detail(self, label: int) -> ClassValue | None:
-        if label < 0:
-            return None
-        return self.classes[label] if self.classes else int(label)
+    def _details(self, labels: np.ndarray) -> np.ndarray:
+        """SQL values of new labels, None for deletions, as objects."""
+        found = np.empty(len(labels), object)
+        for place in np.flatnonzero(labels >= 0):
+            label = int(labels[place])
+            found[place] = self.classes[label] if self.classes else label
+        return found
 
     def _top_positions(self, count: int, by: SortKey, *, repeat_rows: bool) -> np.ndarray:
         if not _is_whole(count):
