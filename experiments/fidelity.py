@@ -40,9 +40,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 # Test rows that a complaint is about; a single row is one prediction.
 WIDTHS = {"whole class": 10_000, "5 % of the rows": 500, "20 rows": 20, "one prediction": 1}
-STEPS = (2, 4, 8)
+STEPS = (1, 2, 4, 8)
 REMOVED = 0.02
-EXACT_STEPS = 300
+EXACT_STEPS = 60
 MANY = 200
 GRADIENT = 1e-8
 
@@ -128,6 +128,7 @@ class Trainer:
     unravel: Callable[[Any], Any]
     l2: float
     objective: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
+    products: Callable[[Any, Any, Any], jax.Array]
     num_rows: int
 
     @staticmethod
@@ -143,19 +144,36 @@ class Trainer:
             mean = jnp.sum(losses * weights) / jnp.sum(weights)
             return mean + 0.5 * l2 * jnp.sum(theta**2)
 
+        def product(theta: jax.Array, vector: jax.Array, weights: jax.Array) -> jax.Array:
+            slope = jax.grad(objective)
+            return jax.jvp(lambda at: slope(at, weights), (theta,), (vector,))[1]
+
         compiled = jax.jit(jax.value_and_grad(objective))
-        return Trainer(apply, np.asarray(theta), unravel, l2, compiled, len(inputs))
+        start = np.asarray(theta)
+        return Trainer(apply, start, unravel, l2, compiled, jax.jit(product), len(inputs))
 
     def fit(self, weights: Floats, start: Floats) -> Floats:
-        """θ (d,) at the optimum of the weighted rows that is reached from `start`."""
+        """θ (d,) at the optimum of the weighted rows that is reached from `start`.
+
+        Newton's method in a trust region: from an optimum near by a handful of steps, where L-BFGS
+        took minutes to bring a network's gradient to 1e-8.
+        """
         counted = jnp.asarray(weights)
 
-        def step(theta: Floats) -> tuple[float, Floats]:
-            value, slope = self.objective(jnp.asarray(theta), counted)
-            return float(value), np.asarray(slope)
+        def value(theta: Floats) -> tuple[float, Floats]:
+            found, slope = self.objective(jnp.asarray(theta), counted)
+            return float(found), np.asarray(slope)
 
-        options = {"maxiter": 20_000, "maxfun": 30_000, "gtol": GRADIENT, "ftol": 0, "maxcor": 50}
-        return minimize(step, start, jac=True, method="L-BFGS-B", options=options).x
+        def product(theta: Floats, vector: Floats) -> Floats:
+            return np.asarray(self.products(jnp.asarray(theta), jnp.asarray(vector), counted))
+
+        roughly = {"maxiter": 1000, "gtol": 1e-4, "maxcor": 50}
+        near = minimize(value, start, jac=True, method="L-BFGS-B", options=roughly).x
+        exactly = {"maxiter": 500, "gtol": GRADIENT}
+        found = minimize(value, near, jac=True, hessp=product, method="trust-ncg", options=exactly)
+        if not np.linalg.norm(found.jac) <= 10 * GRADIENT:
+            print(f"gradient {np.linalg.norm(found.jac):.1e} after {found.nit} steps", flush=True)
+        return found.x
 
     def model(self, theta: Floats) -> rainpp.Model:
         """The model with these weights."""

@@ -130,6 +130,9 @@ def precompute(
     matmul: Annotated[
         str | None, typer.Option("--matmul", help="float32, or bfloat16 matrix products.")
     ] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="Of the projections: float32, float16, int8.")
+    ] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", help='To use beside the rows, such as "8GB".')
     ] = None,
@@ -154,7 +157,7 @@ def precompute(
             .override("model", factory=model, checkpoint=checkpoint, name=name)
             .override("training", path=training, inputs=inputs, label=label, id=id_column)
             .override("index", path=index, k=k, interventions=interventions)
-            .override("index", matmul=matmul, memory=memory)
+            .override("index", matmul=matmul, memory=memory, storage=storage)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
         from rainpp.index.together import first_process, join_processes

@@ -14,7 +14,7 @@ from rainpp.backing import RetrainableBacking, refine_backings
 from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.complaint import Cell
 from rainpp.errors import ComplaintError, ConflictWarning, RainError, ShapeError
-from rainpp.handoff import basis_of, check_owners_half
+from rainpp.handoff import basis_of
 from rainpp.index.artifact import Index
 from rainpp.lanczos.constraint import cosines, inner_products, shares
 from rainpp.ranking import Ranking
@@ -52,7 +52,7 @@ def rank_together(
     complaints, kept = _listed(complaints), _listed_kept(keep)
     first = complaints[0]
     _check_same_model([*complaints, *kept])
-    check_owners_half(first.index)
+    first.index.check_has_rows()
     for complaint in complaints:
         warn_if_saturated(complaint, stacklevel=3)
     vectors = np.stack([complaint.vector() for complaint in complaints])

@@ -69,7 +69,7 @@ class SavedComplaint:
         ArtifactError : it belongs to another model or another index, or this one has no training
             rows in it.
         """
-        check_owners_half(index)
+        index.check_has_rows()
         if self.model != index.manifest["model_fingerprint"]:
             raise ArtifactError(
                 f"the complaint is about another model ({self.model[:12]}) than the index "
@@ -108,21 +108,6 @@ def basis_of(index: Index) -> str:
     digest = hashlib.sha256(index.manifest["model_fingerprint"].encode())
     digest.update(np.ascontiguousarray(index.eigenvalues, "<f8").tobytes())
     return digest.hexdigest()
-
-
-def check_owners_half(index: Index) -> None:
-    """Refuse an index that has been stripped of its training rows.
-
-    Raises
-    ------
-    ArtifactError : there is nothing to rank in it.
-    """
-    if not index.manifest["interventions"]:
-        raise ArtifactError(
-            "the index is the half for the users of a model: no training row is in it, so there is "
-            "nothing to rank. Write the complaint with complaint.save(path) and let the owner of "
-            "the whole index rank it: rainpp.read_complaint(path).rank(index)."
-        )
 
 
 def users_half(index: Index, path: str | Path | None = None) -> Index:

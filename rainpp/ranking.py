@@ -206,8 +206,8 @@ class Ranking:
         """What the interventions of `best(count)` do together: not the sum of their effects.
 
         Newton steps of the objective without (or with changed) rows, until they settle, and the
-        query at the θ they reach: that of retraining for a convex loss. Cost: about 26 passes over
-        the training rows a step, and two to four steps.
+        query at the θ they reach: that of retraining for a convex loss. Cost: 20 to 70 passes over
+        the training rows a step, and two to five steps.
 
         Parameters
         ----------

@@ -71,11 +71,11 @@ class GroupEffect:
     count : interventions in the group.
     effect : after the Newton steps.
     low, high : an interval that should hold the retrained effect: `effect` with what the last
-        Newton step changed it by, less and more.
+        Newton step changed it by and 1 % of it, less and more.
     first_order : the sum of the single effects.
     newton_steps : steps taken.
-    converged : whether every step was solved for; False where the curvature is not positive, as it
-        can be for a net: then the interval is all there is.
+    converged : whether the last step was solved for and could be taken as a whole; False where the
+        curvature is not positive, as it can be for a net: then the interval is all there is.
     """
 
     count: int

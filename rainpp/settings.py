@@ -18,6 +18,7 @@
     k = "auto"
     interventions = ["delete", "relabel"]
     matmul = "float32"                     # or "bfloat16": products of 2 to 3 digits
+    storage = "float32"                    # of the projections; or "float16", "int8"
     memory = "8GB"                         # beside the rows; half of what is free by default
 
     [database]
@@ -46,6 +47,8 @@ DEFAULT_FILE = "rainpp.toml"
 _INTERVENTIONS = ("delete", "relabel")
 # Those of `rainpp.matmul`, which imports JAX.
 _MATMULS = ("float32", "bfloat16")
+# Those of `rainpp.index.storage`.
+_STORAGES = ("float32", "float16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,10 @@ def _read_matmul(value: Any, _folder: Path) -> str | None:
     return value if value in _MATMULS else None
 
 
+def _read_storage(value: Any, _folder: Path) -> str | None:
+    return value if value in _STORAGES else None
+
+
 def _read_interventions(value: Any, folder: Path) -> tuple[str, ...] | None:
     words = _read_words(value, folder)
     known = words and set(words) <= set(_INTERVENTIONS) and len(set(words)) == len(words)
@@ -116,6 +123,7 @@ _WORDS = _Rule(_read_words, "a name or a list of names")
 _K = _Rule(_read_k, '"auto" or a whole number >= 1')
 _MEMORY = _Rule(_read_size, 'a number of bytes or a size such as "8GB"')
 _MATMUL = _Rule(_read_matmul, f"one of {list(_MATMULS)}")
+_STORAGE = _Rule(_read_storage, f"one of {list(_STORAGES)}")
 _KINDS = _Rule(_read_interventions, f"a list of different words from {list(_INTERVENTIONS)}")
 _CLASSES = _Rule(_read_classes, "a list of strings or numbers, one for each output of the model")
 
@@ -128,6 +136,7 @@ _RULES: dict[str, dict[str, _Rule]] = {
         "interventions": _KINDS,
         "matmul": _MATMUL,
         "memory": _MEMORY,
+        "storage": _STORAGE,
     },
     "database": {
         "path": _PATH,
@@ -167,6 +176,7 @@ class IndexSettings:
     interventions: tuple[str, ...] | None = None
     matmul: str = "float32"
     memory: int | str | None = None
+    storage: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

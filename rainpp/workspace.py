@@ -108,6 +108,7 @@ def _request(settings: Settings) -> tuple[Model, TrainingRows, dict[str, Any]]:
         "interventions": [_INTERVENTIONS[name]() for name in names] if names else None,
         "ids": rows.ids,
         "matmul": settings.index.matmul,
+        "storage": settings.index.storage,
         "memory": settings.index.memory,
         "path": path,
     }

@@ -411,7 +411,8 @@ def test_help_and_version():
 def test_a_whole_session(shop, tmp_path):
     words = ["--index", str(tmp_path / "s.rain")]
     built = call("precompute", "model.npz", *words, cwd=shop)
-    assert (built.returncode, built.stderr) == (0, "")
+    assert built.returncode == 0, built.stderr
+    assert "Traceback" not in built.stderr  # a slow machine is told how far it is
     assert built.stdout.startswith("name\tvalue\n")
     found = call(*COMPLAIN, *words, "--json", cwd=shop)
     assert found.returncode == 0, found.stderr

@@ -1,5 +1,7 @@
 """What a group of interventions does together, against retraining to rounding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,24 @@ def test_a_ranking_from_a_vector_knows_no_groups(scene):
     assert isinstance(ranking, Ranking)
     with pytest.raises(RainError, match="vector alone"):
         ranking.group_effect(3)
+
+
+def test_a_group_that_whole_newton_steps_overshoot(scene):
+    """Weak l2, and the rows that hold a class back: whole steps diverge, damped ones do not."""
+    problem = oracles.solved_regression(rows=80, l2=1e-4, seed=2)
+    index = rainpp.precompute(
+        problem.model, problem.inputs, problem.labels, k=15, interventions=[rainpp.Delete()]
+    )
+    database = rainpp.connect(scene.database.connection)
+    database.register_model("predict", problem.model, index)
+    ranking = database.sql(COUNT).complain("n", should="increase").rank()
+    fixed = apply_interventions(index.training, ranking.best(32))
+    model = oracles.solve(problem.model, fixed.inputs, fixed.labels, steps=200)
+    everybody = np.ones(30, bool)
+    before, after = (
+        float(replace(scene, problem=replace(problem, model=each)).count_of(each.theta, everybody))
+        for each in (problem.model, model)
+    )
+    found = ranking.group_effect(32)
+    assert found.effect == pytest.approx(after - before, rel=0.05)
+    assert found.low <= after - before <= found.high

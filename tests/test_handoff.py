@@ -104,6 +104,9 @@ def test_the_users_half_cannot_rank_and_says_who_can(scene, file):
         found.rank()
     with pytest.raises(ArtifactError, match="no training row is in it"):
         rainpp.read_complaint(file).rank(half)
+    for ask in (half.rank, half.best):
+        with pytest.raises(ArtifactError, match="no training row is in it"):
+            ask(np.zeros(half.k))
 
 
 # Vectors of others

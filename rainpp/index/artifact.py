@@ -98,6 +98,7 @@ class Index:
         ------
         ShapeError : the vector does not have k numbers: it belongs to another index.
         DataError : it holds NaN or infinity.
+        ArtifactError : the index is a users' half, without training rows.
         """
         values = self._checked(vector)
         table = self._placed or self.projections
@@ -124,12 +125,27 @@ class Index:
         whole = isinstance(count, int | np.integer) and not isinstance(count, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not whole or count < 0:
             raise SettingsError(f"`count` is {count!r}; it must be a whole number >= 0.")
-        streamed = Streamed(self.projections, self.arrays["plausibility"], int(count))
         values = self._checked(vector)
+        streamed = Streamed(self.projections, self.arrays["plausibility"], int(count))
         found: Any = query_change(streamed, self.eigenvalues, values, num_rows=self.num_train)
         return found
 
+    def check_has_rows(self) -> None:
+        """Refuse an index that has been stripped of its training rows.
+
+        Raises
+        ------
+        ArtifactError : there is nothing to rank in it.
+        """
+        if not self.manifest["interventions"]:
+            raise ArtifactError(
+                "the index is the half for the users of a model: no training row is in it, so "
+                "there is nothing to rank. Write the complaint with complaint.save(path) and let "
+                "the owner of the whole index rank it: rainpp.read_complaint(path).rank(index)."
+            )
+
     def _checked(self, vector: ArrayLike) -> np.ndarray:
+        self.check_has_rows()
         try:
             values = np.asarray(vector, np.float64)
         except (TypeError, ValueError):

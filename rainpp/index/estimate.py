@@ -16,12 +16,13 @@ from rainpp.errors import ArtifactError
 from rainpp.index.prepare import Options, Prepared, prepare
 from rainpp.index.stages import expected_pairs, vectors_held
 from rainpp.index.together import from_first
+from rainpp.lanczos.agreement import PROBE_ROWS
 from rainpp.lanczos.batches import row_bytes
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.devices import num_devices
 from rainpp.lanczos.memory import Fit, fit_curvature, fit_projections, size_text
 from rainpp.lanczos.projection import example_losses, project_training
-from rainpp.lanczos.subsample import FIRST_HALF
+from rainpp.lanczos.subsample import FIRST_HALF, first_half, largest_half
 from rainpp.model import Model
 from rainpp.types import PyTree
 
@@ -107,7 +108,7 @@ def estimate(model: Model, inputs: PyTree, labels: Any, **options: Any) -> Estim
     ArtifactError : also, the disk has too little room.
     """
     prepared = prepare(model, inputs, labels, Options(**options))
-    pairs = expected_pairs(prepared.options.k, prepared.num_classes, model.num_params)
+    pairs = expected_pairs(prepared.options.k, prepared)
     sizes = _Sizes(prepared, pairs)
     disk = sizes.disk()
     if (target := prepared.options.target) is not None:
@@ -151,37 +152,44 @@ class _Sizes:
         n, model = self.prepared.training.num_rows, self.prepared.model
         losses, gradient, product, projection = self._timings(fits)
         products = min(self.pairs + _MORE_PRODUCTS, model.num_params)
-        rows, trials = self._curvature_rows()
-        eigenpairs = product.of(products * (rows + trials), compiled=3)
-        comparing = projection.of(4 * FIRST_HALF, compiled=2 if trials else 0)
-        checks = product.of(2 * rows, compiled=3)
+        samples = self._samples()
+        looked_at, kept = sum(samples) or n, samples[-1] if samples else n
+        eigenpairs = product.of(products * looked_at, compiled=2)
+        # Of each sample, k products with one of its halves, and projections of the probe.
+        judging = product.of(self.pairs * sum(samples) // 2, compiled=1 if samples else 0)
+        judging += projection.of(2 * PROBE_ROWS * len(samples), compiled=2 if samples else 0)
+        checks = product.of(2 * kept, compiled=3)
         writing = (row_bytes(self.prepared.training) * n + self.disk()) / _BYTES_PER_SECOND
         stages = [
             Stage("losses", 1, n, losses.of(n)),
             Stage("gradient", 1, n, gradient.of(n)),
-            Stage("eigenpairs", products, rows + trials, eigenpairs + comparing),
+            Stage("eigenpairs", products, looked_at, eigenpairs + judging),
             Stage("projections", 1, n, projection.of(n, compiled=2)),
-            Stage("self-checks and writing", 2, rows, checks + writing),
+            Stage("self-checks and writing", 2, kept, checks + writing),
         ]
         usual = sum(stage.seconds for stage in stages)
         if self._rows != "auto":
             return stages, usual
-        # Halves double up to a fifth of the rows before all of them are used.
+        # Halves grow up to a fifth of the rows before all of them are used.
         return stages, usual + product.of(products * 2 * n, compiled=4)
 
     @property
     def _rows(self) -> int | str:
         return self.prepared.options.curvature_rows
 
-    def _curvature_rows(self) -> tuple[int, int]:
-        """Rows of the pairs that are kept, and of those that are compared before."""
-        n = self.prepared.training.num_rows
-        if self._rows == "all" or (self._rows == "auto" and n < 5 * FIRST_HALF):
-            return n, 0
-        if self._rows == "auto":  # the second halves agree: MNIST, ADULT
-            half = min(2 * FIRST_HALF, n // 5)
-            return 2 * half, 2 * half + (2 * FIRST_HALF if half > FIRST_HALF else 0)
-        return int(self._rows), int(self._rows)
+    def _samples(self) -> tuple[int, ...]:
+        """Rows of the samples that are judged, the last one kept; none where all rows are used."""
+        n, k = self.prepared.training.num_rows, self.prepared.options.k
+        if self._rows == "all":
+            return ()
+        if self._rows != "auto":
+            return (int(self._rows),)
+        half, largest = first_half(k, n, self.prepared.model.num_params), largest_half(n)
+        if half > largest:
+            return ()
+        if half > FIRST_HALF or 2 * half > largest:
+            return (2 * half,)
+        return (2 * half, 4 * half)  # the second halves agree: MNIST
 
     def _timings(self, fits: tuple[Fit, Fit]) -> tuple[_Timing, _Timing, _Timing, _Timing]:
         plain, model, training = (

@@ -12,6 +12,7 @@ from rainpp.index.arrayfile import Finished
 from rainpp.index.prepare import Prepared
 from rainpp.index.projecting import Work, project_rows
 from rainpp.index.workbench import Bench
+from rainpp.lanczos.choose_k import MOST, is_determined
 from rainpp.lanczos.memory import Fit, fit_curvature, fit_projections, shrinking
 from rainpp.lanczos.subsample import Found, Request, sampled_eigenpairs
 from rainpp.types import Progress
@@ -31,7 +32,7 @@ def find_in_memory(
     MemoryBudgetError : one row does not fit, or memory ran out with half a batch too.
     """
     model, training, budget = prepared.model, prepared.training, prepared.budget
-    vectors = vectors_held(expected_pairs(request.k, prepared.num_classes, model.num_params))
+    vectors = vectors_held(expected_pairs(request.k, prepared))
     fit = _remembered(
         bench,
         "eigenpairs",
@@ -44,9 +45,13 @@ def find_in_memory(
     return found, _noted(fit, batch)
 
 
-def expected_pairs(k: int | str, num_classes: int, num_params: int) -> int:
-    """k, or what a rule comes to on most data: a few more than there are classes."""
-    return min(num_classes + 2, num_params) if isinstance(k, str) else int(k)
+def expected_pairs(k: int | str, prepared: Prepared) -> int:
+    """k, or what a rule comes to on most data: a few more than classes, or `choose_k.MOST`."""
+    if not isinstance(k, str):
+        return int(k)
+    num_params = prepared.model.num_params
+    many = k == "auto" and is_determined(prepared.training.num_rows, num_params)
+    return min(MOST if many else prepared.num_classes + 2, num_params)
 
 
 def vectors_held(k: int) -> int:

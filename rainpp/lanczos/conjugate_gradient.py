@@ -85,6 +85,7 @@ def solve_together(
     eigenpairs: tuple[jax.Array, jax.Array],
     steps: int,
     *,
+    enough: float = 0.0,
     step_done: Callable[[int, np.ndarray], None] | None = None,
 ) -> Solutions:
     """H⁻¹ g for every row g of `rights`, by conjugate gradients preconditioned by eigenpairs of H.
@@ -99,6 +100,7 @@ def solve_together(
     rights : (m, d).
     eigenpairs : values (k,) descending and vectors (k, d) of H or of a sample's curvature.
     steps : of each; one product a step, and one before the first.
+    enough : a relative residual at which all may end before.
     step_done : told the step and the residuals (m,) so far; may raise to end it all.
     """
     answers = _answers_of_index(rights, eigenpairs)
@@ -107,6 +109,8 @@ def solve_together(
     if step_done:
         step_done(0, history[0])
     for step in range(1, steps + 1):
+        if (history[-1] <= enough).all():
+            break
         state = _next_state(state, products(state.directions), eigenpairs)
         history.append(np.asarray(state.relative, np.float64))
         if step_done:

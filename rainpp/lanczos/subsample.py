@@ -156,7 +156,8 @@ def sampled_eigenpairs(request: Request) -> Found:
         pairs = request.search(both, "both").until(TOLERANCE)
         return Found(pairs, both.rows, (_judged(request, both, pairs),), both)
     trials: list[Agreement] = []
-    half, largest = _first_half(request), int(_LARGEST_SHARE * num_rows)
+    half = first_half(request.k, num_rows, request.model.num_params)
+    largest = largest_half(num_rows)
     while half <= min(largest, strata.largest_half):
         both = _halves(request, strata, half)
         search = request.search(both, f"both-{half}")
@@ -172,10 +173,15 @@ def sampled_eigenpairs(request: Request) -> Found:
     return _from_all(request, tuple(trials))
 
 
-def _first_half(request: Request) -> int:
-    """Rows of the first halves."""
-    determined = is_determined(request.training.num_rows, request.model.num_params)
-    return _FIRST_OF_MANY if determined and isinstance(request.k, str) else FIRST_HALF
+def first_half(k: int | str, num_rows: int, num_params: int) -> int:
+    """Rows of the first halves that are tried."""
+    determined = is_determined(num_rows, num_params)
+    return _FIRST_OF_MANY if determined and isinstance(k, str) else FIRST_HALF
+
+
+def largest_half(num_rows: int) -> int:
+    """Rows of the largest halves before all rows are used."""
+    return int(_LARGEST_SHARE * num_rows)
 
 
 @dataclass(frozen=True, eq=False)
