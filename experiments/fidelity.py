@@ -2,13 +2,14 @@
 
     python -m experiments.fidelity [--models logistic mlp cnn] [--subsets 40]
 
-MNIST. Random 2 % of the training rows are removed and the model is trained again to a gradient of
-1e-8 in double precision, from the weights it had. A complaint is the relaxed count of a class over
-all test rows, over 5 % of them, over 20, or one prediction. *LDS* (Park et al. 2023) is the rank
-correlation over the subsets of the sum of single effects with what retraining gave, mean over the
-complaints; *size* the ratio of their norms. The solutions compared: the exact inverse, the leading
-eigenpairs alone, and conjugate gradients from there (`ranking.refine`); also an index whose basis
-holds H⁻¹∇ of every class's count beside the eigenvectors.
+MNIST. Random 2 % of the training rows are removed and the model is trained again in double
+precision, from the weights it had, until no derivative is above 1e-7. A complaint is the relaxed
+count of a class over all test rows, over 5 % of them, over 20, or one prediction. *LDS* (Park et
+al. 2023) is the rank correlation over the subsets of the sum of single effects with what
+retraining gave, mean over the complaints; *size* the ratio of their norms. The solutions compared:
+the exact inverse, the leading eigenpairs alone, and conjugate gradients from there
+(`ranking.refine`); also an index whose basis holds H⁻¹∇ of every class's count beside the
+eigenvectors.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ STEPS = (1, 2, 4, 8)
 REMOVED = 0.02
 EXACT_STEPS = 60
 MANY = 200
-GRADIENT = 1e-8
+GRADIENT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Size:
 SIZES = {
     "logistic": Size(5000, 1e-3, 15),
     "mlp": Size(2000, 1e-2, 15),
-    "cnn": Size(2000, 1e-2, 15),
+    "cnn": Size(1000, 1e-2, 15),
 }
 
 
@@ -128,7 +129,6 @@ class Trainer:
     unravel: Callable[[Any], Any]
     l2: float
     objective: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
-    products: Callable[[Any, Any, Any], jax.Array]
     num_rows: int
 
     @staticmethod
@@ -144,36 +144,24 @@ class Trainer:
             mean = jnp.sum(losses * weights) / jnp.sum(weights)
             return mean + 0.5 * l2 * jnp.sum(theta**2)
 
-        def product(theta: jax.Array, vector: jax.Array, weights: jax.Array) -> jax.Array:
-            slope = jax.grad(objective)
-            return jax.jvp(lambda at: slope(at, weights), (theta,), (vector,))[1]
-
         compiled = jax.jit(jax.value_and_grad(objective))
         start = np.asarray(theta)
-        return Trainer(apply, start, unravel, l2, compiled, jax.jit(product), len(inputs))
+        return Trainer(apply, start, unravel, l2, compiled, len(inputs))
 
     def fit(self, weights: Floats, start: Floats) -> Floats:
         """θ (d,) at the optimum of the weighted rows that is reached from `start`.
 
-        Newton's method in a trust region: from an optimum near by a handful of steps, where L-BFGS
-        took minutes to bring a network's gradient to 1e-8.
+        Measured on the network: a largest derivative of 1e-7 is 1e-3 of the way from the optimum of
+        Newton steps, after half their time; 1e-6 is 0.23 of it.
         """
         counted = jnp.asarray(weights)
 
-        def value(theta: Floats) -> tuple[float, Floats]:
-            found, slope = self.objective(jnp.asarray(theta), counted)
-            return float(found), np.asarray(slope)
+        def step(theta: Floats) -> tuple[float, Floats]:
+            value, slope = self.objective(jnp.asarray(theta), counted)
+            return float(value), np.asarray(slope)
 
-        def product(theta: Floats, vector: Floats) -> Floats:
-            return np.asarray(self.products(jnp.asarray(theta), jnp.asarray(vector), counted))
-
-        roughly = {"maxiter": 1000, "gtol": 1e-4, "maxcor": 50}
-        near = minimize(value, start, jac=True, method="L-BFGS-B", options=roughly).x
-        exactly = {"maxiter": 500, "gtol": GRADIENT}
-        found = minimize(value, near, jac=True, hessp=product, method="trust-ncg", options=exactly)
-        if not np.linalg.norm(found.jac) <= 10 * GRADIENT:
-            print(f"gradient {np.linalg.norm(found.jac):.1e} after {found.nit} steps", flush=True)
-        return found.x
+        options = {"maxiter": 20_000, "maxfun": 30_000, "gtol": GRADIENT, "ftol": 0, "maxcor": 50}
+        return minimize(step, start, jac=True, method="L-BFGS-B", options=options).x
 
     def model(self, theta: Floats) -> rainpp.Model:
         """The model with these weights."""
@@ -242,7 +230,7 @@ def _solutions(
         began = time.perf_counter()
         found = solve_together(curvature.products, rights, leading(20), steps)
         seconds = time.perf_counter() - began
-        yield f"top 20, then {steps} steps", np.asarray(found.solutions), seconds
+        yield f"top 20, then {steps} step{'s' * (steps > 1)}", np.asarray(found.solutions), seconds
     basis = _with_solved_counts(curvature, model, leading(20))
     yield "top 20 and the 10 class counts", index_alone(basis), 0.0
 
@@ -305,9 +293,9 @@ def _mlp() -> tuple[Callable[..., jax.Array], dict[str, Any]]:
 
 
 def _cnn() -> tuple[Callable[..., jax.Array], dict[str, Any]]:
-    """Two 3 x 3 convolutions of stride two with 8 and 8 channels, tanh, and a linear layer."""
+    """Convolutions of 4 x 4 with stride 4 and 3 x 3 with stride 2, 8 channels, tanh; linear."""
     keys = jax.random.split(jax.random.key(0), 3)
-    shapes = {"first": (3, 3, 1, 8), "second": (3, 3, 8, 8), "last": (7 * 7 * 8, 10)}
+    shapes = {"first": (4, 4, 1, 8), "second": (3, 3, 8, 8), "last": (4 * 4 * 8, 10)}
     params = {
         name: jax.random.normal(key, shape) / np.sqrt(np.prod(shape[:-1]))
         for key, (name, shape) in zip(keys, shapes.items(), strict=True)
@@ -315,12 +303,12 @@ def _cnn() -> tuple[Callable[..., jax.Array], dict[str, Any]]:
 
     def apply(params: dict[str, Any], inputs: Any) -> jax.Array:
         values = inputs.reshape(-1, 28, 28, 1)
-        for layer in ("first", "second"):
+        for layer, stride in (("first", 4), ("second", 2)):
             values = jnp.tanh(
                 jax.lax.conv_general_dilated(
                     values,
                     params[layer],
-                    (2, 2),
+                    (stride, stride),
                     "SAME",
                     dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 )

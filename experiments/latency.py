@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,7 @@ K = 20
 # Answers to one query, each complained about for the first time.
 FRESH = 200
 OPENED_ROWS = 1_000_000
+TABLES = ("digits", "LEFT", "RIGHT")
 # Structures the two queries of the paper do not have, each asked for the first time.
 NEW_QUERIES = {
     "two conditions": "SELECT count(*) AS n FROM digits WHERE predict(image) = 1 AND rowid < 7000",
@@ -124,7 +126,7 @@ def measure(database: rainpp.Database, repeats: int, about: dict[str, Any]) -> l
 
 def kernels(index: rainpp.Index) -> dict[str, float]:
     """One read of the projections from memory, the product with them, and product to top 100."""
-    table = np.array(index.arrays["projections"])
+    table = index.arrays["projections"]
     vector = np.asarray(table[::701].sum(axis=0), np.float64)
     direction = (vector / index.eigenvalues).astype(table.dtype)
     parts: dict[str, Callable[[], Any]] = {
@@ -154,10 +156,17 @@ def kernels(index: rainpp.Index) -> dict[str, float]:
 
 
 def first_complaints(database: rainpp.Database) -> list[dict[str, Any]]:
-    """Queries of new structure: what DuckDB takes for the plain one, and all until the top 100."""
+    """Queries of new structure: what DuckDB takes for its part, and all until the top 100.
+
+    DuckDB's part is the plain query over stored predictions, and the check that the tables are what
+    they were when they were materialised, one hash over all that the model reads.
+    """
+    _store_predictions(database)
     runs: list[dict[str, Any]] = []
     for name, sql in NEW_QUERIES.items():
-        asked, _ = _seconds(lambda sql=sql: database.sql(sql).df())
+        alone = statistics.median(
+            _seconds(lambda sql=sql: _duckdb(database, sql))[0] for _ in "123"
+        )
 
         def ask(sql: str = sql) -> None:
             result = database.sql(sql)
@@ -168,13 +177,42 @@ def first_complaints(database: rainpp.Database) -> list[dict[str, Any]]:
         runs.append(
             {
                 "query": name,
-                "answer_ms": round(asked * 1e3, 2),
+                "duckdb_ms": round(alone * 1e3, 2),
                 "answer_and_complaint_ms": round(first * 1e3, 2),
+                "beyond_duckdb_ms": round((first - alone) * 1e3, 2),
                 "again_ms": round(again * 1e3, 2),
             }
         )
         print(runs[-1], flush=True)
     return runs
+
+
+def _store_predictions(database: rainpp.Database) -> None:
+    """Beside each table of images one with the predicted class of every row."""
+    for name in TABLES:
+        found = database.sql(f'SELECT predict(image) AS p FROM "{name}"').df()
+        database.connection.register("found", found)
+        database.connection.execute(
+            f'CREATE TABLE "{name} predicted" AS SELECT * FROM "{name}" POSITIONAL JOIN found'
+        )
+        database.connection.unregister("found")
+
+
+def _duckdb(database: rainpp.Database, sql: str) -> None:
+    """What DuckDB does for a query: hash the images it is about, and answer it."""
+    plain = re.sub(r"predict\((\w+\.)?image\)", r"\1p", sql)
+    for name in TABLES:
+        plain = re.sub(rf'FROM {name}\b|"{name}"', lambda found: _predicted(found.group()), plain)
+        if name in sql:
+            database.connection.execute(
+                f'SELECT count(*), max(rowid), bit_xor(hash(rowid, image)) FROM "{name}"'
+            ).fetchall()
+    database.connection.execute(plain).fetchall()
+
+
+def _predicted(found: str) -> str:
+    start, name = ("FROM ", found[5:]) if found.startswith("FROM") else ("", found.strip('"'))
+    return f'{start}"{name} predicted"'
 
 
 _OPENING = """

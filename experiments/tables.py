@@ -12,6 +12,8 @@ from typing import Any
 
 from experiments import (
     results,
+    tables_fidelity,
+    tables_latency,
     tables_offline,
     tables_online,
     tables_peers,
@@ -33,7 +35,8 @@ _INTRODUCTION = """# Experiments
 Made by `python -m experiments.tables` from `results/*.json`, which hold every run with its seed,
 sizes, versions and device. Data: `RAINPP_DATA`, or `../shared/data` beside the project; MNIST as
 `mnist.npz` (train_image, train_label, test_image, test_label) or the four idx files, ADULT as UCI's
-`adult.data` and `adult.test`.
+`adult.data` and `adult.test`, CIFAR-10 as JPEG in Parquet (re-encoded, 55 MB) and SST-2 as GLUE's
+`.tsv` or Parquet.
 
 AUC_R is the paper's measure (§6.1.4): 1 when all N planted errors are the first N of the ranking.
 *Mean / worst* are over the seeds. "Rain" is conjugate gradients on the same model and complaint,
@@ -53,7 +56,9 @@ def render() -> str:
         "mnist_flips_mlp": _mnist,
         "adult": _adult,
         "sign": _sign,
-        "latency": _latency,
+        "latency": tables_latency.latency,
+        "fidelity": tables_fidelity.fidelity,
+        "group_effects": tables_fidelity.group_effects,
         "vector_search": tables_search.vector_search,
         "relaxation": _relaxation,
         "relaxation_cost": _predicted_cost,
@@ -162,31 +167,6 @@ def _sign(body: Run) -> str:
             f"{run['correlation']:.4f}",
             f"{run['size']:.3f}",
             f"{run['gradient_norm']:.0e}",
-        ]
-        for run in body["runs"]
-    ]
-    return f"{head}\n{_table(columns, rows)}\n"
-
-
-def _latency(body: Run) -> str:
-    head = (
-        "## Time of a complaint: MNIST, 60 000 training rows, 10 000 materialised inferences\n\n"
-        f"From `complain(...)` to the frame of the top 100, {body['settings']['repeats']:,} times; "
-        "`sql` is the\nquery itself, with the check that the table has not changed.\n"
-    )
-    columns = [
-        "query", "interventions", "k", "p50 ms", "p95 ms", "first ms", "sql ms", "index built s",
-    ]  # fmt: skip
-    rows = [
-        [
-            run["query"],
-            f"{run['interventions']:,}",
-            str(run["k"]),
-            f"{run['p50_ms']:.2f}",
-            f"{run['p95_ms']:.2f}",
-            f"{run['cold_ms']:.1f}",
-            f"{run['sql_ms']:.0f}",
-            f"{run['index_seconds']:.1f}",
         ]
         for run in body["runs"]
     ]

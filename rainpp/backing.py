@@ -141,6 +141,7 @@ def refine_backings(
         jnp.asarray(rights, kind),
         (jnp.asarray(index.eigenvalues, kind), jnp.asarray(index.eigenvectors, kind)),
         steps,
+        enough=float(np.finfo(kind).eps),  # beyond, residuals are a recursion without meaning
         step_done=lambda step, residuals: step_done(step, float(residuals[starts[:-1]].max())),
     )
     solutions = np.asarray(found.solutions, np.float64)

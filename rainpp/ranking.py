@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
-from pandas.arrays import NumpyExtensionArray
 
 from rainpp.complaint import Cell, Complaint
 from rainpp.errors import RainError, SettingsError
@@ -152,7 +151,7 @@ class Ranking:
             {
                 "train_id": self.interventions.ids[rows],
                 "intervention": _WORDS.take((labels >= 0).astype(np.intp)),
-                "detail": NumpyExtensionArray(self._details(labels)),
+                "detail": pd.Series(self._details(labels), dtype=object),
                 "score": self.scores[positions].astype(np.float64),
                 "effect": effects,
                 "plausibility": self.plausibility[positions].astype(np.float64),
