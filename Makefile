@@ -2,6 +2,8 @@
 # the interpreter it is made from.
 
 PYTHON ?= python3
+# Processes that share the tests; WORKERS=0 runs them in one.
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -23,7 +25,7 @@ demo: $(VENV)/installed-demo ## Debug bundled real data and write report.html.
 	@$(BIN)/rainpp demo
 
 test: lint ## Run the linter, the type checker and the tests.
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/installed-dev ## Run the linter, the formatter's check and the type checker.
 	@$(BIN)/ruff check --quiet

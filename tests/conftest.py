@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+
+# Workers and the processes that tests start find compiled what another one has compiled: set before
+# JAX is imported, and gone with the run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.mkdtemp(prefix="rainpp-tests-")
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _compiled,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 
 import hypothesis
 import jax
