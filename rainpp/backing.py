@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rainpp.bound_complaint import BoundComplaint, KeptCell
-from rainpp.errors import RainError
+from rainpp.errors import DataError, RainError
 from rainpp.index.artifact import Index
 from rainpp.inference import RegisteredModel
 from rainpp.intervention import InterventionTable
@@ -86,12 +86,48 @@ class RetrainableBacking:
         # `group_effect` steps back to this backing.
         from rainpp.group_effect import predict_group
 
-        return predict_group(self, positions, singles=singles, newton_steps=newton_steps)
+        return predict_group(self, positions, singles=singles, newton_steps=newton_steps)[0]
+
+    def after(self, positions: np.ndarray) -> Model:
+        """The model that all of `positions` are predicted to lead to: Newton steps, no training."""
+        from rainpp.group_effect import predict_group
+
+        return predict_group(self, positions, singles=0.0, newton_steps=None)[1]
+
+    def check_refinable(self) -> None:
+        """Refuse where the training rows are not at hand.
+
+        Raises
+        ------
+        RainError : they are not.
+        """
+        _ = self.training
 
     @property
     def interventions(self) -> InterventionTable:
         """What can be done to the training rows, in the order of the index."""
         return self.index.interventions
+
+    def check_unchanged(self) -> None:
+        """Refuse to compare a predicted or retrained answer with one the database no longer gives.
+
+        Raises
+        ------
+        DataError : the database has changed since the complaints.
+        """
+        settings = dict.fromkeys(item.result.setting for item in self.complaints)
+        for setting in settings:
+            setting.check_unchanged()
+        answers = {setting: setting.evaluate() for setting in settings}
+        for item in self.complaints:
+            complaint = item.complaint
+            hard, _ = complaint.about.read(answers[item.result.setting])
+            if not np.isclose(hard, complaint.hard, rtol=1e-9):
+                raise DataError(
+                    f"the database has changed since the complaint: {complaint.about} was "
+                    f"{complaint.hard:g} and is {hard:g} now. Ask again and complain about the new "
+                    "answer."
+                )
 
     def improvement(self, model: Model) -> float:
         """Σ of the complaints' weighted relaxed quantities under `model`, larger is better."""
@@ -144,12 +180,12 @@ def refine_backings(
         enough=float(np.finfo(kind).eps),  # beyond, residuals are a recursion without meaning
         step_done=lambda step, residuals: step_done(step, float(residuals[starts[:-1]].max())),
     )
-    solutions = np.asarray(found.solutions, np.float64)
     combined = [
         _held(solutions[start:stop], system)
+        for solutions in np.asarray([found.solutions, found.halfway], np.float64)
         for start, stop, system in zip(starts, starts[1:], systems, strict=False)
     ]
-    effects = _effects_along(first, np.stack(combined))
+    effects, before = np.split(_effects_along(first, np.stack(combined)), 2, axis=1)
     seconds = time.perf_counter() - began
     return [
         Refined(
@@ -158,11 +194,17 @@ def refine_backings(
                 len(found.residuals) - 1,
                 tuple(float(value) for value in found.residuals[:, start]),
                 seconds,
+                _moved(effects[:, place], before[:, place]),
                 bool(found.stopped[start]),
             ),
         )
         for place, start in enumerate(starts[:-1])
     ]
+
+
+def _moved(effects: np.ndarray, before: np.ndarray) -> float:
+    size = float(np.linalg.norm(effects))
+    return float(np.linalg.norm(effects - before)) / size if size else 0.0
 
 
 def _held(solutions: np.ndarray, system: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -321,7 +321,11 @@ def _show_ranking(ranking: Ranking, result: Result, top: pd.DataFrame, *, as_jso
             }
         )
         return
-    say(f"{complaint}  [{result.method}; the index captures {ranking.coverage:.0%} of it]")
+    if ranking.refinement is None:
+        how = f"the index captures {ranking.coverage:.0%} of it"
+    else:
+        how = f"scores from the index, effects refined: {ranking.refinement}"
+    say(f"{complaint}  [{result.method}; {how}]")
     trust = ranking.trust
     for line in (trust.sentence, *trust.notes):
         say(line)
@@ -336,7 +340,8 @@ def _about(index: Index) -> dict[str, Any]:
         "training_rows": index.num_train,
         "parameters": manifest["num_params"],
         "classes": manifest["num_classes"],
-        "interventions": ", ".join(manifest["interventions"]),
+        "interventions": ", ".join(manifest["interventions"]) or "none: the half for users",
+        "storage": manifest.get("storage", {}).get("kind", "float32"),
         "loss": manifest["loss"],
         "l2": manifest["l2"],
         "tables": ", ".join(entry["table"] for entry in manifest["inference"].values()),

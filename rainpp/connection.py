@@ -26,15 +26,23 @@ def exclusive(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
 
     Raises
     ------
+    KeyboardInterrupt : the query was interrupted.
     DataError : the connection is closed.
     QueryError : DuckDB refuses for another reason, or the SQL is nested too deeply to be read.
     """
     with _lock_of(connection):
         try:
             yield
+        except duckdb.InterruptException as problem:
+            raise KeyboardInterrupt from problem
         except duckdb.Error as problem:
             raise _ours(problem) from problem
-        except RecursionError:
+        except RuntimeError as problem:
+            # DuckDB's Python client says so when Ctrl-C reaches it in the middle of a query.
+            if "interrupted" in str(problem).lower():
+                raise KeyboardInterrupt from problem
+            if not isinstance(problem, RecursionError):
+                raise
             raise QueryError(
                 "the SQL is nested too deeply to be read; use fewer parentheses and shorter chains."
             ) from None

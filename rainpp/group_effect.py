@@ -53,35 +53,37 @@ def predict_group(
     *,
     singles: float,
     newton_steps: int | None,
-) -> GroupEffect:
-    """The effect of applying all `positions` of the index's interventions together.
+) -> tuple[GroupEffect, Model]:
+    """The effect of applying all `positions` of the index's interventions, and the model after it.
 
     Parameters
     ----------
     positions : in the index's interventions, at most one per training row.
     singles : the sum of their single effects.
-    newton_steps : how many, at least 1, or None: until one changes the effect by less than 5 %,
-        at least 2 and at most 12.
+    newton_steps : at most how many, at least 1: fewer where nothing changes any more. None: until
+        one changes the effect by less than 5 %, at least 2 and at most 12.
 
     Raises
     ------
     SettingsError : `newton_steps` makes no sense.
-    DataError : the group is every training row.
+    DataError : the group is every training row, or the database has changed since the complaint.
     """
     most = _MOST_NEWTON_STEPS if newton_steps is None else _checked(newton_steps)
     if positions.size == 0:
-        return GroupEffect(0, 0.0, 0.0, 0.0, 0.0, 0, converged=True)
+        return GroupEffect(0, 0.0, 0.0, 0.0, 0.0, 0, converged=True), backing.model
+    backing.check_unchanged()
     steps = _NewtonSteps(backing, *_edited(backing, positions))
     reached = [0.0, singles]
     for taken in range(1, most + 1):
         whole = steps.take()
         reached.append(steps.improvement())
-        settled = whole and abs(reached[-1] - reached[-2]) <= _SETTLED * abs(reached[-1])
-        if newton_steps is None and settled and taken >= _LEAST_NEWTON_STEPS:
+        least = _SETTLED if newton_steps is None else _ROUNDING
+        settled = whole and abs(reached[-1] - reached[-2]) <= least * abs(reached[-1])
+        if settled and taken >= _LEAST_NEWTON_STEPS:
             break
     effect = reached[-1]
     away = abs(effect - reached[-2]) + _SMALL_ENOUGH * abs(effect)
-    return GroupEffect(
+    found = GroupEffect(
         int(positions.size),
         effect,
         effect - away,
@@ -90,15 +92,17 @@ def predict_group(
         len(reached) - 2,
         steps.converged,
     )
+    return found, steps.model
 
 
 def _checked(newton_steps: Any) -> int:
-    if isinstance(newton_steps, bool) or not isinstance(newton_steps, int) or newton_steps < 1:
+    whole = isinstance(newton_steps, int | np.integer) and not isinstance(newton_steps, bool)
+    if not whole or newton_steps < 1:
         raise SettingsError(
             f"`newton_steps` is {newton_steps!r}; it must be a whole number of at least 1, or None "
             "to go on until the effect settles."
         )
-    return newton_steps
+    return int(newton_steps)
 
 
 class _NewtonSteps:
@@ -139,9 +143,14 @@ class _NewtonSteps:
         whole = Curvature.of(self._model(theta), self._edited)
         return Curvature(whole.model, whole.batches, self._counted, whole.kind)
 
+    @property
+    def model(self) -> Model:
+        """At the θ that was reached."""
+        return self._model(self._theta)
+
     def improvement(self) -> float:
         """Of the complaints, at the θ that was reached."""
-        return self._backing.improvement(self._model(self._theta)) - self._start
+        return self._backing.improvement(self.model) - self._start
 
     def _model(self, theta: jax.Array) -> Model:
         model = self._backing.model
@@ -158,7 +167,8 @@ def _edited(backing: RetrainableBacking, positions: np.ndarray) -> tuple[Trainin
     gone = labels < 0
     changed, weights = training.labels.copy(), training.weights.copy()
     weights[rows[gone]] = 0.0
-    changed[rows[~gone]] = labels[~gone]
+    if not gone.all():  # labels of a regression have a column, and no relabels
+        changed[rows[~gone]] = labels[~gone]
     counted = training.num_rows - int(gone.sum())
     if not counted:
         raise DataError("the interventions delete every training row.")

@@ -13,7 +13,7 @@ import hmac
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from rainpp.errors import ArtifactError, SettingsError
 from rainpp.index.artifact import Index, save
-from rainpp.index.store import replace_file
+from rainpp.index.store import MANIFEST, as_path, read_manifest, replace_file
 from rainpp.ranking import Ranking
 from rainpp.trust import Circumstances
 from rainpp.types import ClassValue
@@ -49,6 +49,7 @@ class SavedComplaint:
     vector : (k,), what `complaint.vector()` was.
     words : what it says; empty when it was written without.
     classes : SQL values of the model's classes.
+    coverage : share of the complaint's gradient that the vector holds; see `Ranking.coverage`.
     basis : which eigenpairs the vector is along; see `basis_of`.
     model : fingerprint of the weights, the loss and l2.
     signed : whether a secret vouches for it. Without one, whoever had the file could change it.
@@ -57,6 +58,7 @@ class SavedComplaint:
     vector: np.ndarray = field(repr=False)
     words: str
     classes: tuple[ClassValue, ...]
+    coverage: float
     basis: str
     model: str
     signed: bool
@@ -69,6 +71,11 @@ class SavedComplaint:
         ArtifactError : it belongs to another model or another index, or this one has no training
             rows in it.
         """
+        if not isinstance(index, Index):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArtifactError(
+                f"`index` is a {type(index).__name__}; give what rainpp.load or rainpp.precompute "
+                "returns."
+            )
         index.check_has_rows()
         if self.model != index.manifest["model_fingerprint"]:
             raise ArtifactError(
@@ -87,6 +94,8 @@ class SavedComplaint:
                 f"index has {index.manifest['num_classes']}."
             )
         ranking = index.rank(self.vector, classes=self.classes or None)
+        ranking.words = _printable(self.words)
+        ranking.take_coverage(self.coverage)
         checks = index.manifest["checks"]
         ranking.circumstances = lambda: Circumstances(
             at_optimum=checks["at_optimum"], gradient=checks["relative_gradient_norm"]
@@ -95,7 +104,7 @@ class SavedComplaint:
 
     def __repr__(self) -> str:
         how = "signed" if self.signed else "not signed"
-        words = self.words or "a complaint without words"
+        words = _printable(self.words) or "a complaint without words"
         return f"SavedComplaint({words}; {self.vector.size} numbers, {how})"
 
 
@@ -121,16 +130,38 @@ def users_half(index: Index, path: str | Path | None = None) -> Index:
 
     Raises
     ------
-    ArtifactError : the disk refuses.
+    ArtifactError : the disk refuses, or `path` holds a whole index.
     """
+    if not isinstance(index, Index):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArtifactError(
+            f"`index` is a {type(index).__name__}; give what rainpp.load or rainpp.precompute "
+            "returns."
+        )
+    target = None if path is None else as_path(path)
+    if target is not None:
+        _keep_whole(target)
     arrays = {
         name: array
         for name, array in index.arrays.items()
         if name in _FOR_USERS or name.startswith(_TABLE)
     }
     manifest = {**index.manifest, "interventions": [], "arrays": {}}
-    half = replace(index, manifest=manifest, arrays=arrays, path=None, training=None)
-    return half if path is None else save(half, path)
+    half = Index(manifest, arrays)
+    return half if target is None else save(half, target)
+
+
+def _keep_whole(path: Path) -> None:
+    """Refuse to put half an index in the place of a whole one: its training rows would be lost."""
+    if (path / MANIFEST).exists() and read_manifest(path)["interventions"]:
+        raise ArtifactError(
+            f"`{path}` holds a whole index, with its training rows; write the half for the users "
+            "of the model to another path."
+        )
+
+
+def _printable(words: str) -> str:
+    """Words of a stranger, without what would move the cursor or change colours."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in words)
 
 
 def write_complaint(
@@ -157,13 +188,16 @@ def write_complaint(
         "vector": vector.tolist(),
         "words": str(complaint.complaint) if words else "",
         "classes": list(complaint.registered.classes),
+        "coverage": _coverage(complaint),
         "basis": basis_of(complaint.index),
         "model": complaint.index.manifest["model_fingerprint"],
     }
     key = _read_secret(secret)
     body["algorithm"] = _CHECKSUM if key is None else _SIGNED
     body["signature"] = _signature(body, key)
-    target = Path(path)
+    target = as_path(path, of="the file of a complaint")
+    if not target.name or target.is_dir():
+        raise ArtifactError(f"cannot write the complaint `{target}`: it is a directory.")
     try:
         replace_file(target, json.dumps(body, indent=1).encode())
     except OSError as problem:
@@ -171,6 +205,13 @@ def write_complaint(
             f"cannot write the complaint `{target}`: {problem.strerror or problem}."
         ) from problem
     return target
+
+
+def _coverage(complaint: BoundComplaint) -> float:
+    # `backing` knows `bound_complaint`, which writes files through this module.
+    from rainpp.backing import RetrainableBacking
+
+    return RetrainableBacking((complaint,), np.ones(1)).coverage()
 
 
 def read_complaint(path: str | Path, *, secret: Secret | None = None) -> SavedComplaint:
@@ -186,7 +227,7 @@ def read_complaint(path: str | Path, *, secret: Secret | None = None) -> SavedCo
         secret; the message names the field.
     SettingsError : the secret is empty or no text.
     """
-    key, source = _read_secret(secret), Path(path)
+    key, source = _read_secret(secret), as_path(path, of="the file of a complaint")
     body = _parse(_contents(source), source)
     _check_fields(body, source)
     _check_signature(body, key, source)
@@ -194,6 +235,7 @@ def read_complaint(path: str | Path, *, secret: Secret | None = None) -> SavedCo
         np.asarray(body["vector"], np.float64),
         body["words"],
         tuple(body["classes"]),
+        body["coverage"],
         body["basis"],
         body["model"],
         key is not None,
@@ -203,7 +245,10 @@ def read_complaint(path: str | Path, *, secret: Secret | None = None) -> SavedCo
 def _read_secret(secret: Any) -> bytes | None:
     if secret is None:
         return None
-    key = secret.encode() if isinstance(secret, str) else secret
+    try:
+        key = secret.encode() if isinstance(secret, str) else secret
+    except UnicodeEncodeError:
+        raise SettingsError("`secret` holds half of a character pair, which is no text.") from None
     if not isinstance(key, bytes) or not key:
         raise SettingsError(
             f"`secret` is {'empty' if key in (b'', '') else 'a ' + type(secret).__name__}; give "
@@ -237,6 +282,8 @@ def _check_signature(body: Mapping[str, Any], key: bytes | None, source: Path) -
 
 
 def _contents(source: Path) -> bytes:
+    if source.exists() and not source.is_file():
+        raise ArtifactError(f"cannot read the complaint `{source}`: it is no regular file.")
     try:
         with source.open("rb") as file:
             contents = file.read(LARGEST_FILE + 1)
@@ -292,7 +339,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_classes(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+    if not isinstance(value, list):
+        return False
+    known = all(
+        isinstance(item, str) or _is_number(item) or isinstance(item, bool) for item in value
+    )
+    return known and len(set(value)) == len(value)
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -301,6 +353,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "vector": (_is_vector, "a list of finite numbers"),
     "words": (_is_text, "text"),
     "classes": (_are_classes, "a list of SQL values"),
+    "coverage": (lambda value: _is_number(value) and 0 <= value <= 1, "a share from 0 to 1"),
     "basis": (_is_digest, "64 hexadecimal digits"),
     "model": (_is_digest, "64 hexadecimal digits"),
     "algorithm": (lambda value: value in (_CHECKSUM, _SIGNED), f"{_CHECKSUM!r} or {_SIGNED!r}"),

@@ -61,11 +61,12 @@ def _latest(index: Index) -> Index:
 
     Raises
     ------
-    ArtifactError : another index was written there; it is left alone.
+    ArtifactError : another index was written there, or it is damaged; it is left alone.
     """
     if index.path is None or not (index.path / MANIFEST).exists():
         return index
-    now = load(index.path, verify=False)
+    # What is written again gets new checksums: damage would be sealed in.
+    now = load(index.path)
     if _core(now) != _core(index):
         raise ArtifactError(
             f"`{index.path}` holds another index than the one registered: it was built again. "

@@ -38,6 +38,10 @@ class Backing(Protocol):
         """Share of the complaint's gradient that the index captures."""
         ...
 
+    def check_refinable(self) -> None:
+        """Raise a RainError where the training rows are not at hand."""
+        ...
+
     def refined(self, steps: int, step_done: StepDone) -> Refined:
         """Effects (N,) after `steps` of conjugate gradients."""
         ...
@@ -75,6 +79,7 @@ class Ranking:
     kept : cells held by `keep=`. Effects are then those of the part of the complaint that moves
         none of them.
     refinement : how the effects were refined; None for those of the index.
+    words : what was complained about where `complaints` are not at hand, as in a hand-off.
     survives : the share of the complaint's first-order improvement that is left once they are held.
     circumstances : asked by `trust` for what is known beside the scores.
     """
@@ -89,6 +94,7 @@ class Ranking:
     cosines: pd.DataFrame | None = field(default=None, repr=False)
     kept: tuple[Cell, ...] = ()
     survives: float = 1.0
+    words: str = ""
     circumstances: Callable[[], Circumstances] | None = field(default=None, repr=False)
     _scores: np.ndarray | None = field(default=None, init=False, repr=False)
     _coverage: float | None = field(default=None, init=False, repr=False)
@@ -114,13 +120,17 @@ class Ranking:
         Once refined, the share that the refined effects account for: 1 − residual².
 
         Computed on first use by one backward pass over the inference rows; NaN when the ranking
-        was made from a vector alone, without the model.
+        was made from a bare vector, without the model.
         """
         if self.refinement is not None:
             return self.refinement.coverage
         if self._coverage is None:
             self._coverage = self.backing.coverage() if self.backing else float("nan")
         return self._coverage
+
+    def take_coverage(self, known: float) -> None:
+        """Note the coverage that whoever had the complaint's gradient found."""
+        self._coverage = known
 
     @property
     def trust(self) -> Trust:
@@ -236,7 +246,7 @@ class Ranking:
 
     def replace_effects(self, found: Refined) -> None:
         """Take refined effects; the order of suspects stays."""
-        assert self.scores is not None  # from the index, before its effects are gone
+        _ = self.scores  # from the index, before its effects are gone
         self.effects, self.refinement = found.effects, found.refinement
 
     @property
@@ -247,9 +257,10 @@ class Ranking:
     def _check_refinable(self) -> None:
         if self.backing is None:
             raise RainError(
-                "`refine` needs the model and the training set; this ranking was made from a "
-                "vector alone. Rank a complaint on a database that has both."
+                "this needs the model, the training rows and the query; the ranking was made from "
+                "a vector of k numbers alone. Rank the complaint on a database that has them."
             )
+        self.backing.check_refinable()
 
     def _details(self, labels: np.ndarray) -> np.ndarray:
         """SQL values of new labels, None for deletions, as objects."""
@@ -282,7 +293,7 @@ class Ranking:
         return len(self.interventions)
 
     def __repr__(self) -> str:
-        about = "; ".join(map(str, self.complaints)) or "a vector"
+        about = "; ".join(map(str, self.complaints)) or self.words or "a vector"
         how = f"refined {self.refinement}" if self.refinement else "from the index"
         if self.kept:
             cells = ", ".join(map(str, self.kept))

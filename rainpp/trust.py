@@ -306,9 +306,9 @@ def judge(
         return Verdict.SATISFIED, satisfied
     if abs(evidence.score) >= DECISIVE:
         return Verdict.UNKNOWN, (
-            "Too few training labels bear on this complaint to tell whether it is right: about "
-            f"{evidence.asked.rows:,.0f} rows speak for it and {evidence.reversed.rows:,.0f} "
-            "against it."
+            "No opinion on whether this complaint is right: too few training labels bear on it "
+            f"(about {evidence.asked.rows + evidence.reversed.rows:,.0f}). That says nothing "
+            "against the ranking."
         )
     return Verdict.NO_ERRORS, (
         "No training errors seem to move this number: labels that look wrong move it up and down "
@@ -333,7 +333,7 @@ def met_in_expectation(complaint: Complaint) -> str:
 
 
 def _unknown(table: InterventionTable, evidence: Evidence | None) -> str:
-    start = "Whether this complaint is right cannot be told from the training labels: "
+    start = "No opinion on whether this complaint is right, which says nothing against it: "
     if table.num_classes < 2:
         return start + "the model is a regression, and no other labels were scored."
     if "relabel" not in table.kinds:

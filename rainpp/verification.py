@@ -28,14 +28,16 @@ Fit = Callable[[PyTree, np.ndarray], Any]
 class Outcome:
     """One complained-about number before and after the fix.
 
-    `predicted` is what the influence estimate promised for the relaxed cell; compare it with
-    `after_relaxed`. `after` is NaN when the row is no longer in the answer.
+    `predicted` is what was promised for the relaxed cell by Newton steps of the edited objective
+    (`ranking.group_effect`); compare it with `after_relaxed`. `first_order` is the sum of single
+    effects. `after` is NaN when the row is no longer in the answer.
     """
 
     complaint: Complaint
     before: float
     before_relaxed: float
     predicted: float
+    first_order: float
     after: float
     after_relaxed: float
 
@@ -69,13 +71,17 @@ class Verification:
         return self.outcomes[0].after
 
     def frame(self) -> pd.DataFrame:
-        """One row per complaint: cell, before, predicted, after (hard and relaxed), resolved."""
+        """One row per complaint: cell, before, predicted, after (hard and relaxed), resolved.
+
+        `predicted_relaxed` and `first_order` are both for `after_relaxed`; see `Outcome`.
+        """
         return pd.DataFrame(
             {
                 "complaint": [str(item.complaint) for item in self.outcomes],
                 "before": [item.before for item in self.outcomes],
                 "before_relaxed": [item.before_relaxed for item in self.outcomes],
                 "predicted_relaxed": [item.predicted for item in self.outcomes],
+                "first_order": [item.first_order for item in self.outcomes],
                 "after": [item.after for item in self.outcomes],
                 "after_relaxed": [item.after_relaxed for item in self.outcomes],
                 "resolved": [item.resolved for item in self.outcomes],
@@ -116,15 +122,16 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
     if not isinstance(backing, RetrainableBacking):
         raise RainError("`verify` needs a ranking made from complaints on a database.")
     settings = list(dict.fromkeys(bound.result.setting for bound in backing.complaints))
-    _check_unchanged(backing.complaints, settings)
+    backing.check_unchanged()
     positions = ranking.positions(top)
     changes = _predicted_changes(ranking, backing, positions)
+    promised = _answers(settings, backing.registered.name, backing.after(positions))
     applied = [ranking.interventions[int(position)] for position in positions]
     repaired = apply_interventions(backing.training, applied)
     model = _retrain(fit, repaired, backing.model)
     after = _answers(settings, backing.registered.name, model)
     outcomes = [
-        _outcome(bound, change, after[bound.result.setting])
+        _outcome(bound, change, promised[bound.result.setting], after[bound.result.setting])
         for bound, change in zip(backing.complaints, changes, strict=True)
     ]
     return Verification(tuple(outcomes), tuple(applied), model)
@@ -187,22 +194,6 @@ def _answers(
     return {setting: again.evaluate() for setting, again in asked.items()}
 
 
-def _check_unchanged(complaints: Sequence[BoundComplaint], settings: Sequence[Setting]) -> None:
-    """Refuse to compare a retrained answer with one the database no longer gives."""
-    for setting in settings:
-        setting.check_unchanged()
-    answers = _answers(settings)
-    for bound in complaints:
-        complaint = bound.complaint
-        hard, _ = complaint.about.read(answers[bound.result.setting])
-        if not np.isclose(hard, complaint.hard, rtol=1e-9):
-            raise DataError(
-                f"the database has changed since the complaint: {complaint.about} was "
-                f"{complaint.hard:g} and is {hard:g} now. Ask again and complain about the new "
-                "answer."
-            )
-
-
 def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
     """What `fit` makes of these rows, in the place of `model`.
 
@@ -229,14 +220,17 @@ def _outputs(model: Model, training: TrainingSet) -> str:
     return f"{model.criterion.num_classes(width)} {model.task} outputs"
 
 
-def _outcome(bound: BoundComplaint, change: float, after: AnyAnswer) -> Outcome:
+def _outcome(
+    bound: BoundComplaint, change: float, promised: AnyAnswer, after: AnyAnswer
+) -> Outcome:
     complaint = bound.complaint
     hard, relaxed = complaint.about.read(after)
     return Outcome(
         complaint=complaint,
         before=complaint.hard,
         before_relaxed=complaint.relaxed,
-        predicted=complaint.relaxed + change,
+        predicted=complaint.about.read(promised)[1],
+        first_order=complaint.relaxed + change,
         after=hard,
         after_relaxed=relaxed,
     )

@@ -99,7 +99,7 @@ def test_newton_steps_are_whole(scene, steps):
 def test_a_ranking_from_a_vector_knows_no_groups(scene):
     ranking = scene.index.rank(np.ones(6))
     assert isinstance(ranking, Ranking)
-    with pytest.raises(RainError, match="vector alone"):
+    with pytest.raises(RainError, match="k numbers alone"):
         ranking.group_effect(3)
 
 
@@ -122,3 +122,18 @@ def test_a_group_that_whole_newton_steps_overshoot(scene):
     found = ranking.group_effect(32)
     assert found.effect == pytest.approx(after - before, rel=0.05)
     assert found.low <= after - before <= found.high
+
+
+def test_a_changed_database_is_noticed():
+    """It once gave another number, NaN or 0."""
+    scene = make_scene(k=6)
+    ranking = scene.database.sql(COUNT).complain("n", should="increase").rank()
+    scene.database.connection.execute("DELETE FROM people WHERE rowid % 2 = 0")
+    with pytest.raises(DataError, match="changed since"):
+        ranking.group_effect(3)
+
+
+def test_a_million_steps_end_where_nothing_changes(scene):
+    ranking = scene.database.sql(COUNT).complain("n", should="increase").rank()
+    found = ranking.group_effect(3, newton_steps=np.int64(10**6))
+    assert found.newton_steps < 20

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import rainpp
-from rainpp.errors import ArtifactError, SettingsError
-from rainpp.handoff import LARGEST_FILE
+from rainpp.errors import ArtifactError, DataError, SettingsError
+from rainpp.handoff import LARGEST_FILE, _signature
 from tests.online import BY_REGION, make_scene
 
 SECRET = "between us"
@@ -262,6 +262,64 @@ def test_a_disk_that_refuses_is_one_clear_error(complaint, tmp_path):
 
 def test_classes_must_be_those_of_the_index(complaint, tmp_path, scene):
     read = rainpp.read_complaint(complaint.save(tmp_path / "eu.json"))
-    short = rainpp.SavedComplaint(read.vector, "", (0, 1), read.basis, read.model, False)
+    short = rainpp.SavedComplaint(
+        read.vector, "", (0, 1), read.coverage, read.basis, read.model, False
+    )
     with pytest.raises(ArtifactError, match="`classes` of the complaint names 2"):
         short.rank(scene.index)
+
+
+# Attacks that once went through
+
+
+def test_a_half_never_takes_the_place_of_a_whole_index(scene, tmp_path):
+    whole = rainpp.precompute(
+        scene.problem.model, scene.problem.inputs, scene.problem.labels, k=4, path=tmp_path / "i"
+    )
+    with pytest.raises(ArtifactError, match="holds a whole index"):
+        rainpp.users_half(whole, tmp_path / "i")
+    assert len(rainpp.load(tmp_path / "i").rank(np.ones(4))) == len(whole.interventions)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x.json", "", "/", "a\0b", "\ud800.json"])
+def test_paths_that_are_none(complaint, path):
+    for use in (complaint.save, rainpp.read_complaint):
+        with pytest.raises(ArtifactError):
+            use(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(ArtifactError, match="no regular file"):
+        rainpp.read_complaint(tmp_path / "f")
+
+
+@pytest.mark.parametrize("index", [None, "x", 3])
+def test_what_is_no_index_is_named(file, index):
+    for use in (rainpp.read_complaint(file).rank, rainpp.users_half):
+        with pytest.raises(ArtifactError, match="`index` is a"):
+            use(index)
+
+
+def test_words_of_a_stranger_move_no_cursor(complaint, tmp_path):
+    saved = complaint.save(tmp_path / "c.json")
+    body = json.loads(saved.read_text())
+    body["words"] = "\x1b[31mRED\nsigned)"
+    body["signature"] = _signature(body, None)
+    saved.write_text(json.dumps(body))
+    assert "\x1b" not in repr(rainpp.read_complaint(saved))
+    assert "\n" not in repr(rainpp.read_complaint(saved))
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [["1"] * 5, [True] * 5, [1j] * 5, np.ma.array(np.ones(5), mask=[1] * 5), [10**400] * 5],
+)
+def test_vectors_of_no_numbers_are_refused(scene, vector):
+    with pytest.raises(DataError, match="must hold"):
+        scene.index.rank(vector)
+
+
+def test_a_vector_whose_scores_would_overflow_is_refused(scene):
+    with pytest.raises(DataError, match="scores would be infinite"):
+        scene.index.rank(np.full(scene.index.k, 1e35))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -217,7 +219,7 @@ def test_wrong_settings_are_refused(call, words):
 
 def test_without_a_model_there_is_no_coverage_and_nothing_to_refine():
     assert np.isnan(make_ranking().coverage)
-    with pytest.raises(RainError, match="vector alone"):
+    with pytest.raises(RainError, match="k numbers alone"):
         make_ranking().refine()
 
 
@@ -230,6 +232,9 @@ class Doubling:
     def coverage(self):
         self.asked += 1
         return 0.25
+
+    def check_refinable(self):
+        pass
 
     def refined(self, steps, step_done):
         residuals = tuple(0.5 ** (step + 1) for step in range(steps + 1))
@@ -336,3 +341,42 @@ def test_representations_are_short_and_safe():
     assert "<table" in html
     assert "&lt;b&gt;" in html
     assert "<b>" not in html
+
+
+LEFT_RUNNING = """
+import numpy as np, rainpp
+rows = np.random.default_rng(0).normal(size=(20_000, 40)).astype("float32")
+labels = (rows[:, 0] > 0).astype(int)
+model = rainpp.Model(lambda w, x: x @ w, np.zeros((40, 2), "float32"), l2=0.1)
+import warnings; warnings.simplefilter("ignore")
+index = rainpp.precompute(model, rows, labels, k=3, interventions=[rainpp.Delete()])
+import duckdb
+con = duckdb.connect()
+con.execute("CREATE TABLE t(x FLOAT[40])")
+con.execute("INSERT INTO t VALUES (?)", [rows[0].tolist()])
+db = rainpp.connect(con)
+db.register_model("predict", model, index)
+answer = db.sql("SELECT count(*) AS n FROM t WHERE predict(x) = 1")
+job = answer.complain("n", should="increase" if answer.df()["n"][0] < 1 else "decrease").rank()
+job = job.refine_in_background(10**5)
+while job.step < 2 and not job.done: pass
+print("left at", job.step)
+"""
+
+
+def test_python_can_be_left_while_a_refinement_runs():
+    """Killed inside XLA, its thread once took the process down with exit status 134."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_RUNNING], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout[:7]) == (0, "left at"), done.stderr
+
+
+@pytest.mark.parametrize("timeout", ["x", -1, float("nan"), True])
+def test_seconds_to_wait_are_checked(timeout):
+    ranking = make_ranking()
+    ranking.backing = Doubling(ranking.effects)
+    job = ranking.refine_in_background(1)
+    with pytest.raises(SettingsError, match="`timeout` is"):
+        job.wait(timeout)
+    job.wait()

@@ -130,4 +130,4 @@ def test_resolved_means_the_complaint_holds(should, target, after, resolved):
     from rainpp.verification import Outcome
 
     complaint = Complaint("q", Cell("n", 0, {}), Want.of(should, target), 10.0, 10.0)
-    assert Outcome(complaint, 10.0, 10.0, 10.0, after, after).resolved is resolved
+    assert Outcome(complaint, 10.0, 10.0, 10.0, 10.0, after, after).resolved is resolved

@@ -154,6 +154,7 @@ def _write(path: Path, merged: _Merged) -> None:
                 f"`{path}` has changed since it was opened; open it again with rainpp.load and "
                 "append to that."
             )
+        store.read(path, verify=True)  # what is written again gets new checksums
         try:
             with bench.writing():
                 bench.folder.mkdir(parents=True, exist_ok=True)

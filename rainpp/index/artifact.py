@@ -68,12 +68,17 @@ class Index:
 
     @cached_property
     def projections(self) -> Projections:
-        """Projections (N, k) of the interventions, whatever they are stored in."""
+        """Projections (N, k) of the interventions, whatever they are stored in.
+
+        An ArtifactError for a users' half.
+        """
+        self.check_has_rows()
         return Projections.of(self.arrays)
 
     @cached_property
     def interventions(self) -> InterventionTable:
-        """What each row of the projections stands for."""
+        """What each row of the projections stands for; an ArtifactError for a users' half."""
+        self.check_has_rows()
         return InterventionTable(
             tuple(self.manifest["interventions"]),
             self.arrays["train_ids"],
@@ -146,16 +151,21 @@ class Index:
 
     def _checked(self, vector: ArrayLike) -> np.ndarray:
         self.check_has_rows()
-        try:
-            values = np.asarray(vector, np.float64)
-        except (TypeError, ValueError):
-            raise DataError(f"`vector` must hold {self.k} numbers; got {vector!r}.") from None
+        values = _numbers(vector)
+        if values is None:
+            raise DataError(f"`vector` must hold {self.k} numbers; got {vector!r:.200}.")
         if values.shape != (self.k,):
             raise ShapeError(
                 f"`vector` has shape {values.shape}; this index has k = {self.k} eigenpairs."
             )
         if not np.isfinite(values).all():
             raise DataError("`vector` holds NaN or infinity.")
+        direction = values / self.eigenvalues
+        if not np.abs(direction).max(initial=0.0) < _LARGEST:
+            raise DataError(
+                f"`vector` holds {float(values[np.abs(direction).argmax()]):g}: scores would be "
+                "infinite. It is no gradient of a query; give what complaint.vector() returns."
+            )
         return values
 
     def on_device(self, device: Any = None) -> Index:
@@ -245,11 +255,26 @@ class Index:
         return f"`{self.path}`" if self.path else "in memory"
 
     def __repr__(self) -> str:
-        kinds = ", ".join(self.manifest["interventions"])
+        kinds = ", ".join(self.manifest["interventions"]) or "the half for the model's users"
         return (
             f"Index(k={self.k}, {self.num_train:,} training rows, "
             f"{self.manifest['num_params']:,} parameters, {kinds}; {self._name})"
         )
+
+
+# Larger scores overflow the 32-bit numbers that projections are stored in.
+_LARGEST = 1e30
+
+
+def _numbers(vector: Any) -> np.ndarray | None:
+    """As 64-bit floats; None for anything but real numbers."""
+    if isinstance(vector, np.ma.MaskedArray):
+        return None
+    try:
+        values = np.asarray(vector)
+        return values.astype(np.float64) if values.dtype.kind in "iuf" else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def parts_agree(training: TrainingSet, parts: Sequence[dict[str, Any]]) -> bool:
@@ -294,7 +319,7 @@ def load(path: str | Path, *, verify: bool | Literal["on use"] = True) -> Index:
     ArtifactError : there is none, or it is damaged, truncated, or of another version.
     SettingsError : `verify` is something else.
     """
-    if verify not in (True, False, "on use"):
+    if not isinstance(verify, bool) and not (isinstance(verify, str) and verify == "on use"):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingsError(f"`verify` is {verify!r}; it must be True, False or 'on use'.")
     found = store.as_path(path)
     manifest, arrays = store.read(found, verify=verify)

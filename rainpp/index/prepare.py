@@ -129,8 +129,9 @@ def _check(model: Model, options: Options) -> None:
     """Refuse options that make no sense for this model, whatever the rows."""
     if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
-    if not isinstance(options.seed, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SettingsError(f"`seed` is {options.seed!r}; it must be a whole number.")
+    whole = isinstance(options.seed, int | np.integer) and not isinstance(options.seed, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not whole or options.seed < 0:
+        raise SettingsError(f"`seed` is {options.seed!r}; it must be a whole number >= 0.")
     if (target := options.target) is not None:
         from_first(lambda: store.check_target(target))
     check_k(options.k, model.num_params)

@@ -125,16 +125,22 @@ class CheckedOnUse(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
 
-def as_path(path: Any) -> Path:
+def as_path(path: Any, *, of: str = "the directory of an index") -> Path:
     """`path` as a Path.
+
+    Parameters
+    ----------
+    of : what it should be the path of, for messages.
 
     Raises
     ------
     ArtifactError : not a path, or one the file system cannot hold.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ArtifactError(f"`path` is {path!r}; it must be the directory of an index.")
+        raise ArtifactError(f"`path` is {path!r}; it must be {of}.")
     try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError("it holds a zero byte")
         os.path.lexists(path)
         Path(path).exists()
     except (OSError, ValueError) as problem:

@@ -70,11 +70,13 @@ class Solutions:
     Attributes
     ----------
     solutions : (m, d).
+    halfway : (m, d), after half of the steps asked for: how far the second half moved them.
     residuals : (steps + 1, m), ‖g − H x‖/‖g‖ after each step; the first is the index's own.
     stopped : (m,), whether a direction without positive curvature ended the iteration early.
     """
 
     solutions: jax.Array
+    halfway: jax.Array
     residuals: FloatArray
     stopped: np.ndarray
 
@@ -105,7 +107,7 @@ def solve_together(
     """
     answers = _answers_of_index(rights, eigenpairs)
     state = _first_state(rights, answers, products(answers), eigenpairs)
-    history = [np.asarray(state.relative, np.float64)]
+    history, halfway = [np.asarray(state.relative, np.float64)], state.solutions
     if step_done:
         step_done(0, history[0])
     for step in range(1, steps + 1):
@@ -113,12 +115,14 @@ def solve_together(
             break
         state = _next_state(state, products(state.directions), eigenpairs)
         history.append(np.asarray(state.relative, np.float64))
+        if step <= steps // 2:
+            halfway = state.solutions
         if step_done:
             step_done(step, history[-1])
         if not np.asarray(state.alive).any():
             break
     stopped = ~np.asarray(state.alive) & (history[-1] > _SOLVED)
-    return Solutions(state.solutions, np.stack(history), stopped)
+    return Solutions(state.solutions, halfway, np.stack(history), stopped)
 
 
 # A relative residual of rounding: what remains is no reason to complain of lost curvature.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from rainpp.errors import ComplaintError
 from rainpp.relax.relaxed import comparable
+
+# Values of a column that a message lists.
+_SHOWN = 5
 
 
 def find_row(frame: pd.DataFrame, row: int | None, where: Mapping[str, object] | None) -> int:
@@ -54,9 +58,8 @@ def _matching(frame: pd.DataFrame, where: Mapping[str, object]) -> int:
         values = [_plain(entry) for entry in frame.iloc[:, names.index(column)].tolist()]
         wanted = _plain(value)
         if wanted not in values:
-            some = ", ".join(repr(entry) for entry in list(dict.fromkeys(values))[:5])
             raise ComplaintError(
-                f"no row has {column} = {value!r}; there are: {some or 'no rows'}."
+                f"no row has {column} = {value!r}; there are: {_some(values) or 'no rows'}."
             )
         matches = [place for place in matches if values[place] == wanted]
     if not matches:
@@ -66,6 +69,13 @@ def _matching(frame: pd.DataFrame, where: Mapping[str, object]) -> int:
             f"{len(matches)} rows match {dict(where)}; name more columns of: {', '.join(names)}."
         )
     return matches[0]
+
+
+def _some(values: list[Any]) -> str:
+    """The first of the different values, and how many more there are."""
+    known = list(dict.fromkeys(values))
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return ", ".join(map(repr, known[:_SHOWN])) + more
 
 
 def _plain(value: object) -> object:

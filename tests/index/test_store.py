@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rainpp.errors import ArtifactError
+import rainpp
+from rainpp.errors import ArtifactError, SettingsError
 from rainpp.index import store
+from tests.online import make_scene
 
 MANIFEST = {"num_train": 5, "l2": 1e-4, "nested": {"a": [1, 2.5, None, "é"]}}
 ARRAYS = {
@@ -461,3 +463,30 @@ def test_nothing_is_renamed_before_it_has_reached_the_disk(monkeypatch, tmp_path
     store.write(tmp_path / "x.rain", MANIFEST, ARRAYS)
     assert len(renamed) == len(ARRAYS) + 1
     assert set(renamed) <= synced
+
+
+def test_damage_is_not_sealed_in_with_new_checksums(tmp_path):
+    """Materialising and appending write the index again; a damaged one is refused first."""
+    scene = make_scene(k=4, path=tmp_path / "i")
+    model, rows, labels = scene.problem.model, scene.problem.inputs[:3], scene.problem.labels[:3]
+    (file,) = (tmp_path / "i" / "arrays").glob("plausibility-*.npy")
+    contents = bytearray(file.read_bytes())
+    contents[-3] ^= 1
+    for open_as in (False, "on use"):
+        file.chmod(0o644)
+        file.write_bytes(contents)
+        index = rainpp.load(tmp_path / "i", verify=open_as)
+        database = rainpp.connect(scene.database.connection)
+        database.register_model("predict", model, index)
+        with pytest.raises(ArtifactError):
+            database.materialize("predict", table="people", args=["a", "b", "c", "d"])
+        with pytest.raises(ArtifactError):
+            index.append(model, rows, labels)
+        with pytest.raises(ArtifactError):
+            rainpp.load(tmp_path / "i")
+
+
+@pytest.mark.parametrize("verify", [1, 1.0, np.True_, None, "yes", np.array([1, 2])])
+def test_how_to_verify_is_said_in_words_that_are_known(tmp_path, verify):
+    with pytest.raises(SettingsError, match="`verify` is"):
+        rainpp.load(tmp_path, verify=verify)

@@ -127,7 +127,7 @@ def test_the_answer_after_a_fix_is_that_of_the_new_model(two, result):
     assert rows[1].predicted is None
     assert rows[1].after is not None
     line = collect.cumulative(ranking, two[0], shown=10, applied=4)
-    assert_allclose(line.values[3], outcome.predicted)
+    assert_allclose(line.values[3], outcome.first_order)
     assert line.values.shape == (10,)
 
 
