@@ -117,7 +117,7 @@ def measure(case: Case) -> Iterator[dict[str, Any]]:
     case.ranking.refine(8)
     for kind, share, positions in groups:
         began = time.perf_counter()
-        found = predict_group(
+        found, _ = predict_group(
             case.backing, positions, singles=_sum(unrefined, positions), newton_steps=None
         )
         predicted = time.perf_counter() - began

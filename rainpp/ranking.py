@@ -277,7 +277,7 @@ class Ranking:
         if not isinstance(by, str) or by not in columns:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SettingsError(f"`by` is {by!r}; it must be one of {', '.join(columns)}.")
         values = columns[by]
-        if repeat_rows:
+        if repeat_rows or self.interventions.kinds == ("delete",):  # one for each row anyway
             return leading(values, count)
         wanted = min(count, self.interventions.num_rows)
         looked_at = 2 * wanted

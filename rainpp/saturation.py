@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from rainpp.errors import SaturatedWarning
-from rainpp.traced import Traced, Weighted
+from rainpp.traced import Trace, Traced, Weighted
 from rainpp.types import FloatArray
 
 # Of the slope that undecided predictions would have; less is rounding of 32-bit probabilities.
@@ -20,18 +21,11 @@ _ROWS = 512
 
 def warn_if_saturated(complaint: Traced, *, stacklevel: int) -> None:
     """Warn where the gradient of a complaint by the model's scores is zero, or nearly."""
-    if not complaint.registered.classes:  # a regression's value has no probabilities
+    if complaint.trace not in _reasons:
+        _reasons[complaint.trace] = _why(complaint)
+    why = _reasons[complaint.trace]
+    if not why:
         return
-    tables = complaint.trace.weighted_tables
-    steepest = sum(float(by_class.sum()) for *_, by_class in tables)
-    if _slope(tables, above=_SATURATED * steepest) > _SATURATED * steepest:
-        return
-    doubt = max((_doubt(item) for item in tables), default=0.0)
-    why = (
-        f"every prediction it depends on is certain (to {doubt:.1g})"
-        if steepest
-        else "no prediction moves it by itself"
-    )
     warnings.warn(
         f"the gradient of `{complaint.about}` is zero, or nearly: {why}. What is ranked is "
         "rounding, not influence. Complain about cells with less certain predictions, or train "
@@ -39,6 +33,24 @@ def warn_if_saturated(complaint: Traced, *, stacklevel: int) -> None:
         SaturatedWarning,
         stacklevel=stacklevel + 1,
     )
+
+
+# Later complaints about a cell find what the first one found.
+_reasons: WeakKeyDictionary[Trace, str] = WeakKeyDictionary()
+
+
+def _why(complaint: Traced) -> str:
+    """Why the gradient is as good as zero; empty where it is not."""
+    if not complaint.registered.classes:  # a regression's value has no probabilities
+        return ""
+    tables = complaint.trace.weighted_tables
+    steepest = sum(float(by_class.sum()) for *_, by_class in tables)
+    if _slope(tables, above=_SATURATED * steepest) > _SATURATED * steepest:
+        return ""
+    doubt = max((_doubt(item) for item in tables), default=0.0)
+    if not steepest:
+        return "no prediction moves it by itself"
+    return f"every prediction it depends on is certain (to {doubt:.1g})"
 
 
 def _slope(tables: Sequence[Weighted], *, above: float) -> float:

@@ -29,3 +29,31 @@ def test_the_promised_quality_is_in_the_results():
         assert len(group) == 3
         assert min(run["auc_r"] for run in group) >= target
         assert min(run["relabel_right"] for run in group) >= 0.95
+
+
+def test_refined_effects_rank_subsets_as_retraining_does():
+    runs = results.load("fidelity")["runs"]
+    by_solution = {run["solution"]: run for run in runs if run["model"] == "logistic"}
+    refined = by_solution["top 20, then 8 steps"]["by_width"]
+    assert min(found["lds"] for found in refined.values()) >= 0.93
+
+
+def test_groups_are_predicted_within_a_fifth_on_convex_models():
+    runs = results.load("group_effects")["runs"]
+    assert {run["case"] for run in runs} == {"MNIST Q3", "MNIST Q1", "ADULT Q4"}
+    assert {run["share"] for run in runs} == {0.01, 0.02, 0.05, 0.1}
+    largest = {run["case"]: 0.0 for run in runs}
+    for run in runs:
+        largest[run["case"]] = max(largest[run["case"]], abs(run["retrained"]))
+    for run in runs:
+        # A random group whose effects cancel to less than a thousandth of the others' is rounding.
+        wrong = abs(run["together"] - run["retrained"])
+        assert wrong <= max(0.2 * abs(run["retrained"]), 1e-3 * largest[run["case"]]), run
+
+
+def test_queries_not_seen_before_take_little_beyond_duckdb():
+    settings = results.load("latency")["settings"]
+    assert max(run["beyond_duckdb_ms"] for run in settings["new_queries"]) <= 50
+    opened = {run["verify"]: run for run in settings["opening"]}
+    assert opened["on use"]["ms"] <= 50
+    assert opened["on use"]["grown_mb"] < 100
