@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from rainpp.complaint import Complaint
     from rainpp.database import Database, connect
     from rainpp.errors import RainError, RainWarning
+    from rainpp.fix import Fix
     from rainpp.handoff import SavedComplaint, read_complaint, users_half
     from rainpp.index.artifact import Index, load
     from rainpp.index.build import precompute
     from rainpp.index.estimate import estimate
-    from rainpp.intervention import Delete, Relabel
+    from rainpp.intervention import Delete, Relabel, Replace
     from rainpp.model import Model
+    from rainpp.patch import Patch, read_patch
     from rainpp.ranking import Ranking
+    from rainpp.repair import RepairLoop, repair_loop
     from rainpp.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -29,12 +32,16 @@ _HOMES = {
     "Complaint": "rainpp.complaint",
     "Database": "rainpp.database",
     "Delete": "rainpp.intervention",
+    "Fix": "rainpp.fix",
     "Index": "rainpp.index.artifact",
     "Model": "rainpp.model",
+    "Patch": "rainpp.patch",
     "RainError": "rainpp.errors",
     "RainWarning": "rainpp.errors",
     "Ranking": "rainpp.ranking",
     "Relabel": "rainpp.intervention",
+    "RepairLoop": "rainpp.repair",
+    "Replace": "rainpp.intervention",
     "SavedComplaint": "rainpp.handoff",
     "Verification": "rainpp.verification",
     "connect": "rainpp.database",
@@ -43,6 +50,8 @@ _HOMES = {
     "load_checkpoint": "rainpp.adapters.checkpoint",
     "precompute": "rainpp.index.build",
     "read_complaint": "rainpp.handoff",
+    "read_patch": "rainpp.patch",
+    "repair_loop": "rainpp.repair",
     "save_checkpoint": "rainpp.adapters.checkpoint",
     "users_half": "rainpp.handoff",
     "verify": "rainpp.verification",
@@ -53,12 +62,16 @@ __all__ = [
     "Complaint",
     "Database",
     "Delete",
+    "Fix",
     "Index",
     "Model",
+    "Patch",
     "RainError",
     "RainWarning",
     "Ranking",
     "Relabel",
+    "RepairLoop",
+    "Replace",
     "SavedComplaint",
     "Verification",
     "connect",
@@ -69,6 +82,8 @@ __all__ = [
     "metrics",
     "precompute",
     "read_complaint",
+    "read_patch",
+    "repair_loop",
     "save_checkpoint",
     "users_half",
     "verify",

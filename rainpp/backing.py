@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.errors import DataError, RainError
 from rainpp.index.artifact import Index
+from rainpp.index.projecting import Work
 from rainpp.inference import RegisteredModel
 from rainpp.intervention import InterventionTable
 from rainpp.lanczos.conjugate_gradient import solve_together
@@ -22,6 +24,10 @@ from rainpp.lanczos.projection import project_training
 from rainpp.model import Model
 from rainpp.refinement import GroupEffect, Refined, Refinement, StepDone
 from rainpp.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from rainpp.fix import Fix
+    from rainpp.ranking import Ranking
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,14 @@ class RetrainableBacking:
         from rainpp.group_effect import predict_group
 
         return predict_group(self, positions, singles=singles, newton_steps=newton_steps)[0]
+
+    def fix(
+        self, ranking: Ranking, *, by: float | None, most: int, kinds: Sequence[str] | None
+    ) -> Fix:
+        """The smallest prefix that resolves the complaints; see `rainpp.fix`."""
+        from rainpp.fix import find_fix
+
+        return find_fix(ranking, by=by, most=most, kinds=kinds)
 
     def after(self, positions: np.ndarray) -> Model:
         """The model that all of `positions` are predicted to lead to: Newton steps, no training."""
@@ -219,16 +233,23 @@ def _held(solutions: np.ndarray, system: tuple[np.ndarray, np.ndarray]) -> np.nd
 def _effects_along(backing: RetrainableBacking, solutions: np.ndarray) -> np.ndarray:
     """Effects (N, m) of every intervention for m solutions (m, d), from one pass over the rows."""
     index = backing.index
-    kinds: Sequence[str] = index.manifest["interventions"]
+    kinds = tuple(index.manifest["interventions"])
     vectors = jnp.asarray(solutions, backing.model.theta.dtype)
     found = project_training(backing.model, backing.training, vectors, relabel="relabel" in kinds)
-    blocks = [found.gradients] if "delete" in kinds else []
-    if found.relabels is not None:
-        blocks.append(found.relabels.reshape(-1, len(solutions)))
+    work = Work(
+        backing.model,
+        backing.training,
+        solutions,
+        kinds,
+        index.interventions.num_classes,
+        repairs=index.repairs_in_order(),
+    )
+    everything = slice(0, backing.training.num_rows)
+    pieces = [*work.pieces(everything, found), *work.replaced(everything, found, vectors)]
     return np.stack(
         [
             query_change(
-                np.concatenate([block[:, [column]] for block in blocks]),
+                np.concatenate([block[:, [column]] for _, block, _ in pieces]),
                 np.ones(1),
                 np.ones(1),
                 num_rows=index.num_train,

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rainpp.errors import DataError, SettingsError
+from rainpp.intervention.repair import with_repairs
 from rainpp.lanczos.conjugate_gradient import solve_together
 from rainpp.lanczos.curvature import Curvature
 from rainpp.model import Model
@@ -164,12 +165,18 @@ def _edited(backing: RetrainableBacking, positions: np.ndarray) -> tuple[Trainin
     """
     training, table = backing.training, backing.interventions
     rows, labels = table.rows(positions), table.new_labels(positions)
-    gone = labels < 0
+    repairs = table.repair_numbers(positions)
+    relabelled, fixed = labels >= 0, repairs >= 0
+    gone = ~relabelled & ~fixed
     changed, weights = training.labels.copy(), training.weights.copy()
     weights[rows[gone]] = 0.0
-    if not gone.all():  # labels of a regression have a column, and no relabels
-        changed[rows[~gone]] = labels[~gone]
+    if relabelled.any():  # labels of a regression have a column, and no relabels
+        changed[rows[relabelled]] = labels[relabelled]
     counted = training.num_rows - int(gone.sum())
     if not counted:
         raise DataError("the interventions delete every training row.")
-    return TrainingSet(training.inputs, changed, training.ids, weights), counted
+    inputs = training.inputs
+    if fixed.any():
+        functions = backing.index.repairs_in_order()
+        inputs = with_repairs(inputs, rows[fixed], repairs[fixed], functions)
+    return TrainingSet(inputs, changed, training.ids, weights), counted

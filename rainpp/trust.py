@@ -233,7 +233,7 @@ def weigh(scores: FloatArray, ranking: Ranking) -> Evidence | None:
     table = ranking.interventions
     if "relabel" not in table.kinds or table.num_rows == 0:
         return None
-    by_row = np.asarray(scores[table.num_deletions :]).reshape(table.num_rows, -1)
+    by_row = np.asarray(scores[table.relabels]).reshape(table.num_rows, -1)
     largest = float(np.abs(by_row).max())
     if not (math.isfinite(largest) and largest > 0):
         return None
@@ -248,7 +248,7 @@ def weigh(scores: FloatArray, ranking: Ranking) -> Evidence | None:
     ratio = max(asked.weight, _LEAST_SHARE) / max(other.weight, _LEAST_SHARE)
     share = (asked if ratio >= 1 else other).share
     spread = math.sqrt(sum(1 / side.rows for side in (asked, other) if side.rows))
-    doubt = ranking.plausibility[table.num_deletions :].sum(dtype=np.float64) / table.num_rows
+    doubt = ranking.plausibility[table.relabels].sum(dtype=np.float64) / table.num_rows
     return Evidence(
         asked, other, share * math.log(ratio), share * _NORMAL * spread, doubt=float(doubt)
     )

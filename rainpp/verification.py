@@ -13,7 +13,8 @@ from rainpp.backing import RetrainableBacking
 from rainpp.bound_complaint import BoundComplaint
 from rainpp.complaint import Complaint
 from rainpp.errors import DataError, ModelError, RainError, SettingsError, named
-from rainpp.intervention import Intervention
+from rainpp.intervention import Intervention, Replace
+from rainpp.intervention.repair import with_repairs
 from rainpp.model import Model
 from rainpp.ranking import Ranking
 from rainpp.relax.ask import AnyAnswer
@@ -127,8 +128,8 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
     changes = _predicted_changes(ranking, backing, positions)
     promised = _answers(settings, backing.registered.name, backing.after(positions))
     applied = [ranking.interventions[int(position)] for position in positions]
-    repaired = apply_interventions(backing.training, applied)
-    model = _retrain(fit, repaired, backing.model)
+    repaired = apply_interventions(backing.training, applied, backing.index.repairs)
+    model = retrained(fit, repaired, backing.model)
     after = _answers(settings, backing.registered.name, model)
     outcomes = [
         _outcome(bound, change, promised[bound.result.setting], after[bound.result.setting])
@@ -138,14 +139,21 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
 
 
 def apply_interventions(
-    training: TrainingSet, interventions: Sequence[Intervention]
+    training: TrainingSet,
+    interventions: Sequence[Intervention],
+    repairs: Sequence[Replace] = (),
 ) -> TrainingSet:
     """A new training set with the interventions applied; the given one is not touched.
+
+    Parameters
+    ----------
+    repairs : the functions behind replacements, found by their names.
 
     Raises
     ------
     SettingsError : two interventions on one row.
     DataError : nothing would be left to train on.
+    RainError : a repair is not among `repairs`.
     """
     rows = [item.row for item in interventions]
     if len(set(rows)) < len(rows):
@@ -155,12 +163,30 @@ def apply_interventions(
     for item in interventions:
         if item.kind == "delete":
             keep[item.row] = False
-        else:
+        elif item.kind == "relabel":
             labels[item.row] = item.detail
     if not keep.any():
         raise DataError("the interventions delete every training row.")
-    relabelled = TrainingSet(training.inputs, labels, training.ids, training.weights)
-    return relabelled.take(np.flatnonzero(keep))
+    inputs = _replaced(training, interventions, repairs)
+    edited = TrainingSet(inputs, labels, training.ids, training.weights)
+    return edited.take(np.flatnonzero(keep))
+
+
+def _replaced(
+    training: TrainingSet, interventions: Sequence[Intervention], repairs: Sequence[Replace]
+) -> PyTree:
+    """Inputs, where rows are replaced with what their repairs make of them."""
+    numbers = {item.name: number for number, item in enumerate(repairs)}
+    found = [item for item in interventions if item.kind == "replace"]
+    for item in found:
+        if item.detail not in numbers:
+            raise RainError(
+                f"the function behind the repair {item.detail!r} is not at hand: give it as "
+                "rainpp.load(path, repairs=[rainpp.Replace(name, repair)])."
+            )
+    rows = np.array([item.row for item in found], np.intp)
+    which = np.array([numbers[str(item.detail)] for item in found], np.intp)
+    return with_repairs(training.inputs, rows, which, tuple(repairs))
 
 
 def _predicted_changes(
@@ -180,6 +206,16 @@ def _check_options(fit: Any, top: Any) -> None:
             f"`top` is {top!r}; it must be a whole number: at least one intervention must be "
             "applied."
         )
+    check_fit(fit)
+
+
+def check_fit(fit: Any) -> None:
+    """Refuse what is no function.
+
+    Raises
+    ------
+    SettingsError : it is not.
+    """
     if not callable(fit):
         raise SettingsError(
             f"`fit` is {fit!r}; it must be a function (inputs, labels) -> params or a Model."
@@ -194,7 +230,7 @@ def _answers(
     return {setting: again.evaluate() for setting, again in asked.items()}
 
 
-def _retrain(fit: Fit, training: TrainingSet, model: Model) -> Model:
+def retrained(fit: Fit, training: TrainingSet, model: Model) -> Model:
     """What `fit` makes of these rows, in the place of `model`.
 
     Raises

@@ -116,5 +116,7 @@ def test_none_or_one_kind_twice_is_refused(asked):
 
 @pytest.mark.parametrize("foreign", ["delete", Delete, None, 3])
 def test_something_that_is_no_intervention_is_refused(foreign):
-    with pytest.raises(SettingsError, match=r"rainpp\.Delete\(\) and rainpp\.Relabel\(\)"):
+    with pytest.raises(
+        SettingsError, match=r"rainpp\.Delete\(\), rainpp\.Relabel\(\) and rainpp\.Replace"
+    ):
         kind_names([Delete(), foreign])

@@ -20,6 +20,7 @@ from rainpp.index.lock import locked
 from rainpp.index.projecting import InMemory, Work, project_rows
 from rainpp.index.storage import stored_alike
 from rainpp.index.workbench import Workbench
+from rainpp.intervention import InterventionTable
 from rainpp.lanczos.projection import example_losses
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
@@ -46,16 +47,18 @@ def append_rows(
     losses = example_losses(model, new)
     storage = InMemory()
     kinds, num_classes = tuple(index.manifest["interventions"]), index.manifest["num_classes"]
-    project_rows(Work(model, new, index.eigenvectors, kinds, num_classes), storage, progress)
+    repairs = index.repairs_in_order()
+    work = Work(model, new, index.eigenvectors, kinds, num_classes, repairs=repairs)
+    project_rows(work, storage, progress)
     found = storage.finished()
     alike = stored_alike(index.arrays, found["projections"])
     merged = _Merged(index, new, {**found, **alike, "losses": losses})
     _warn(merged.manifest)
     training = _joined(index.training, new)
     if index.path is None:
-        return Index(merged.manifest, merged.in_memory(), training=training)
+        return Index(merged.manifest, merged.in_memory(), training=training, repairs=repairs)
     _write(index.path, merged)
-    return replace(load(index.path, verify=False), training=training)
+    return replace(load(index.path, verify=False), training=training, repairs=repairs)
 
 
 def _checked(index: Index, new: TrainingSet, ids: Any) -> TrainingSet:
@@ -102,11 +105,13 @@ class _Merged:
         }
 
     def pieces(self) -> dict[str, list[np.ndarray]]:
-        """Every array that grows, as what follows what; relabels stay behind all deletions."""
-        old = self.index.interventions.num_deletions
-        added = self.new.num_rows if old else 0
+        """Every array that grows, as what follows what; each family stays together."""
+        old = self.index.interventions
+        new = InterventionTable(old.kinds, self.new.ids, self.new.labels, old.num_classes)
         grown = {
-            name: [before[:old], after[:added], before[old:], after[added:]]
+            name: [
+                part for kind in old.kinds for part in (before[old.of(kind)], after[new.of(kind)])
+            ]
             for name, before, after in self._both("projections", "plausibility", "projection_rows")
         }
         rows = {

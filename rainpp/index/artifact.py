@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rainpp.complaint import Complaint
-from rainpp.errors import ArtifactError, DataError, SettingsError, ShapeError
+from rainpp.errors import ArtifactError, DataError, RainError, SettingsError, ShapeError
 from rainpp.index import store
 from rainpp.index.lock import locked
 from rainpp.index.projecting import part_of
 from rainpp.index.score import Best, Projections, Streamed
-from rainpp.intervention import InterventionTable
+from rainpp.intervention import InterventionTable, Replace
+from rainpp.intervention.table import kind_names
 from rainpp.lanczos.influence import query_change
 from rainpp.model import Model
 from rainpp.ranking import Backing, Ranking
@@ -38,12 +39,14 @@ class Index:
     arrays : by name; see `rainpp.index.build`.
     path : its directory, or None while it lives in memory only.
     training : the rows it was built from, when they are at hand (`refine`, `verify` need them).
+    repairs : the functions behind its repairs, when they are at hand: no file holds them.
     """
 
     manifest: dict[str, Any]
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     path: Path | None = None
     training: TrainingSet | None = field(default=None, repr=False)
+    repairs: tuple[Replace, ...] = field(default=(), repr=False)
     _placed: OnDevice | None = field(default=None, repr=False)
 
     @property
@@ -134,6 +137,40 @@ class Index:
         streamed = Streamed(self.projections, self.arrays["plausibility"], int(count))
         found: Any = query_change(streamed, self.eigenvalues, values, num_rows=self.num_train)
         return found
+
+    def with_repairs(self, repairs: Sequence[Replace]) -> Index:
+        """The same index, with the functions behind its repairs at hand.
+
+        Raises
+        ------
+        SettingsError : one is none of the repairs this index was built with, or none is a Replace.
+        """
+        kind_names(repairs)
+        listed = list(repairs)
+        known = self.interventions.repairs
+        for item in listed:
+            if item.name not in known:
+                raise SettingsError(
+                    f"the index has no repair {item.name!r}; it was built with "
+                    f"{', '.join(map(repr, known)) or 'none'}."
+                )
+        return replace(self, repairs=tuple(listed))
+
+    def repairs_in_order(self) -> tuple[Replace, ...]:
+        """The functions behind `interventions.repairs`, in their order.
+
+        Raises
+        ------
+        RainError : one is not at hand.
+        """
+        by_name = {item.name: item for item in self.repairs}
+        missing = [name for name in self.interventions.repairs if name not in by_name]
+        if missing:
+            raise RainError(
+                f"the function behind the repair {missing[0]!r} is not at hand: give it as "
+                "rainpp.load(path, repairs=[rainpp.Replace(name, repair)])."
+            )
+        return tuple(by_name[name] for name in self.interventions.repairs)
 
     def check_has_rows(self) -> None:
         """Refuse an index that has been stripped of its training rows.
@@ -304,7 +341,12 @@ def save(index: Index, path: str | Path) -> Index:
     return replace(load(path, verify=False), training=index.training)
 
 
-def load(path: str | Path, *, verify: bool | Literal["on use"] = True) -> Index:
+def load(
+    path: str | Path,
+    *,
+    verify: bool | Literal["on use"] = True,
+    repairs: Sequence[Replace] = (),
+) -> Index:
     """Open the index at `path`, memory-mapped.
 
     Parameters
@@ -313,14 +355,17 @@ def load(path: str | Path, *, verify: bool | Literal["on use"] = True) -> Index:
         in milliseconds, whatever the size, and compares each array before it is first used: the
         first complaint reads the projections twice, and a damaged file is refused then. False
         compares nothing but the manifest and the sizes and headers of the files.
+    repairs : the functions behind the repairs that the index scores: no file holds them, and
+        `verify`, `group_effect` and fixes apply them. Ranking does without.
 
     Raises
     ------
     ArtifactError : there is none, or it is damaged, truncated, or of another version.
-    SettingsError : `verify` is something else.
+    SettingsError : `verify` or `repairs` is something else.
     """
     if not isinstance(verify, bool) and not (isinstance(verify, str) and verify == "on use"):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingsError(f"`verify` is {verify!r}; it must be True, False or 'on use'.")
     found = store.as_path(path)
     manifest, arrays = store.read(found, verify=verify)
-    return Index(manifest, arrays, found)
+    index = Index(manifest, arrays, found)
+    return index.with_repairs(repairs) if repairs else index

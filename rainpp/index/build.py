@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rainpp.index.prepare import Options, Prepared, prepare
 from rainpp.index.stages import find_in_memory, project_in_memory
 from rainpp.index.storage import store_projections
 from rainpp.index.workbench import Bench, request_hash
-from rainpp.intervention import Delete, Relabel
+from rainpp.intervention import Kind
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.k_sensitivity import measure_k_sensitivity
 from rainpp.lanczos.optimum import Optimality, measure_optimality
@@ -41,7 +41,7 @@ def precompute(
     labels: Any,
     *,
     k: int | str = "auto",
-    interventions: Sequence[Delete | Relabel] | None = None,
+    interventions: Sequence[Kind] | None = None,
     ids: Sequence[Any] | np.ndarray | None = None,
     weights: Any = None,
     curvature: str = "hessian",
@@ -61,7 +61,8 @@ def precompute(
     model : at the optimum of its training objective; a warning says when it is not.
     inputs, labels : the n training rows, aligned; an array or pytree of arrays, rows first.
     k : number of eigenpairs; "auto" as `rainpp.lanczos.choose_k` says, "inflection" as the paper.
-    interventions : which changes to score; deletions, and relabels where labels are classes.
+    interventions : which changes to score: rainpp.Delete(), rainpp.Relabel(), and any number of
+        rainpp.Replace(name, repair); deletions, and relabels where labels are classes, by default.
     ids : how the user knows the rows; their positions by default.
     weights : (n,) factors of the rows' losses in the training objective; 1 by default.
     curvature : "hessian", or "gauss_newton": cheaper, and without negative eigenvalues.
@@ -124,7 +125,7 @@ def _built(prepared: Prepared, *, again: bool, progress: Progress) -> Index:
     if target is not None and not again:
         there = built_everywhere(target, prepared.request, training, losses)
         if there is not None:
-            return there
+            return replace(there, repairs=prepared.repairs)
     progress("losses and gradient", 1, 2)
     optimality = _optimality(prepared)
     progress("losses and gradient", 2, 2)
@@ -132,9 +133,9 @@ def _built(prepared: Prepared, *, again: bool, progress: Progress) -> Index:
         built = _computed(prepared, bench, _Before(losses, optimality), progress)
         if target is None:
             manifest, arrays = built.finished()
-            return Index(manifest, arrays, training=training)
+            return Index(manifest, arrays, training=training, repairs=prepared.repairs)
         bench.write(built.finished)
-    return open_everywhere(target, training)
+    return replace(open_everywhere(target, training), repairs=prepared.repairs)
 
 
 # Bytes of rows on the device in the one pass that needs each of them once: a copy of 60 000 rows

@@ -152,7 +152,7 @@ class _Sizes:
         n, model = self.prepared.training.num_rows, self.prepared.model
         losses, gradient, product, projection = self._timings(fits)
         products = min(self.pairs + _MORE_PRODUCTS, model.num_params)
-        samples = self._samples()
+        samples, repairs = self._samples(), len(self.prepared.repairs)
         looked_at, kept = sum(samples) or n, samples[-1] if samples else n
         eigenpairs = product.of(products * looked_at, compiled=2)
         # Of each sample, k products with one of its halves, and projections of the probe.
@@ -164,7 +164,7 @@ class _Sizes:
             Stage("losses", 1, n, losses.of(n)),
             Stage("gradient", 1, n, gradient.of(n)),
             Stage("eigenpairs", products, looked_at, eigenpairs + judging),
-            Stage("projections", 1, n, projection.of(n, compiled=2)),
+            Stage("projections", 1 + repairs, n, projection.of((1 + repairs) * n, compiled=2)),
             Stage("self-checks and writing", 2, kept, checks + writing),
         ]
         usual = sum(stage.seconds for stage in stages)
@@ -222,7 +222,8 @@ class _Sizes:
         training, model = self.prepared.training, self.prepared.model
         n, item = training.num_rows, np.dtype(model.theta.dtype).itemsize
         kinds, relabels = self.prepared.kinds, self.prepared.num_classes - 1
-        interventions = n * (("delete" in kinds) + ("relabel" in kinds) * relabels)
+        repairs = len(self.prepared.repairs)
+        interventions = n * (("delete" in kinds) + ("relabel" in kinds) * relabels + repairs)
         columns = sum(array.nbytes for array in (training.labels, training.ids)) + n * item
         bases = vectors_held(self.pairs) * model.num_params * item
         # As computed, and beside that as stored, until the index is finished.

@@ -11,10 +11,12 @@ import jax
 import numpy as np
 
 from rainpp.errors import ModelError, SettingsError
+from rainpp.fingerprint import fingerprint
 from rainpp.index import store
 from rainpp.index.storage import check_storage
 from rainpp.index.together import check_same, from_first
-from rainpp.intervention import Delete, Relabel
+from rainpp.intervention import Delete, Kind, Relabel, Replace
+from rainpp.intervention.repair import repaired
 from rainpp.intervention.table import kind_names
 from rainpp.lanczos.curvature import KINDS
 from rainpp.lanczos.eigenpairs import check_k
@@ -31,7 +33,7 @@ class Options:
     """What `rainpp.precompute` and `rainpp.estimate` can be told; explained at `precompute`."""
 
     k: int | str = "auto"
-    interventions: Sequence[Delete | Relabel] | None = None
+    interventions: Sequence[Kind] | None = None
     ids: Sequence[Any] | np.ndarray | None = None
     weights: Any = None
     curvature: str = "hessian"
@@ -65,6 +67,7 @@ class Prepared:
     kinds: tuple[str, ...]
     num_classes: int
     budget: Budget
+    repairs: tuple[Replace, ...] = ()
 
     @property
     def num_outputs(self) -> int:
@@ -92,6 +95,7 @@ class Prepared:
             **{name: _plain(getattr(self.options, name)) for name in names},
             # Requests of the default are what they were before there was a choice.
             **{name: kind for name, kind in chosen.items() if kind != "float32"},
+            **self._repairs_seen,
             "interventions": list(self.kinds),
             "model": self.model.fingerprint,
             "data": self.training.fingerprint,
@@ -101,6 +105,13 @@ class Prepared:
             "device": jax.local_devices()[0].device_kind,
             "x64": bool(jax.config.read("jax_enable_x64")),
         }
+
+    @property
+    def _repairs_seen(self) -> dict[str, Any]:
+        """What the repairs make of the first rows: a function has no fingerprint of its own."""
+        first = self.training.take(np.arange(min(_REPAIRED_ROWS, self.training.num_rows))).inputs
+        seen = {item.name: fingerprint(repaired(item, first)) for item in self.repairs}
+        return {"repairs": seen} if seen else {}
 
 
 def prepare(model: Model, inputs: PyTree, labels: Any, options: Options) -> Prepared:
@@ -113,12 +124,14 @@ def prepare(model: Model, inputs: PyTree, labels: Any, options: Options) -> Prep
     _check(model, options)
     training = TrainingSet.checked(model, inputs, labels, ids=options.ids, weights=options.weights)
     check_rows(options.curvature_rows, training.num_rows)
-    kinds = kind_names(_defaults(model) if options.interventions is None else options.interventions)
+    asked = _defaults(model) if options.interventions is None else options.interventions
+    kinds = kind_names(asked)
+    repairs = tuple(item for item in asked if isinstance(item, Replace))
     if "relabel" in kinds and model.task == "regression":
         raise SettingsError("rainpp.Relabel() needs classes; with squared_error use Delete() only.")
     num_classes = model.criterion.num_classes(model.output_width(training.inputs))
     budget = Budget.of(options.memory)
-    found = Prepared(model, training, options, kinds, num_classes, budget)
+    found = Prepared(model, training, options, kinds, num_classes, budget, repairs)
     # Hosts may have other accelerators; the rest decides what is computed, step by step.
     steps = {"memory": budget.total, "path": options.path is not None, "device": "any"}
     check_same({**found.request, **steps})
@@ -143,7 +156,11 @@ def _check(model: Model, options: Options) -> None:
     check_storage(options.storage)
 
 
-def _defaults(model: Model) -> list[Delete | Relabel]:
+# Enough rows to tell one repair from another.
+_REPAIRED_ROWS = 32
+
+
+def _defaults(model: Model) -> list[Kind]:
     return [Delete()] if model.task == "regression" else [Delete(), Relabel()]
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from rainpp.errors import ModelError
 from rainpp.index.arrayfile import Finished
+from rainpp.intervention import Replace
+from rainpp.intervention.repair import repaired
 from rainpp.lanczos.projection import TrainingProjections, project_training
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
@@ -59,7 +61,8 @@ class Storage(Protocol):
 class Work:
     """What is to be projected: an array `projections` (N, k) and `plausibility` (N,).
 
-    Rows are in the order of an InterventionTable: n deletions, then R - 1 relabels of every row.
+    Rows are in the order of an InterventionTable: n deletions, R - 1 relabels of every row, and n
+    rows for each of `repairs`.
     """
 
     model: Model
@@ -68,6 +71,7 @@ class Work:
     kinds: tuple[str, ...]
     num_classes: int
     batch_size: int = 512
+    repairs: tuple[Replace, ...] = ()
 
     @property
     def size(self) -> int:
@@ -76,7 +80,8 @@ class Work:
 
     @property
     def _per_row(self) -> int:
-        return ("delete" in self.kinds) + ("relabel" in self.kinds) * (self.num_classes - 1)
+        relabels = ("relabel" in self.kinds) * (self.num_classes - 1)
+        return ("delete" in self.kinds) + relabels + len(self.repairs)
 
     def chunks(self) -> Iterator[slice]:
         """Whole batches; the last is longer than one, so that its padding is that of one pass."""
@@ -106,6 +111,27 @@ class Work:
             start = first + where.start * found.relabels.shape[1]
             relabels = found.relabels.reshape(-1, found.relabels.shape[2])
             yield start, relabels, found.posteriors.reshape(-1)
+
+    def replaced(
+        self, where: slice, found: TrainingProjections, vectors: jax.Array
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """The same for what the repairs make of the rows: one more pass over them for each."""
+        n, part = self.training.num_rows, self.part(where)
+        first = self.size - len(self.repairs) * n
+        for number, item in enumerate(self.repairs):
+            inputs = repaired(item, part.inputs, start=where.start)
+            new = TrainingSet(inputs, part.labels, part.ids, part.weights)
+            after = project_training(self.model, new, vectors, batch_size=self.batch_size)
+            start = first + number * n + where.start
+            yield start, found.gradients - after.gradients, label_probabilities(self.model, new)
+
+
+def label_probabilities(model: Model, training: TrainingSet) -> np.ndarray:
+    """P(label | inputs) of every row (n,) under the model; 1 for a regression."""
+    if model.task == "regression":
+        return np.ones(training.num_rows, model.theta.dtype)
+    probabilities = model.probabilities(training.inputs)
+    return np.take_along_axis(probabilities, training.labels[:, None], axis=1)[:, 0]
 
 
 def part_of(training: TrainingSet, where: slice) -> TrainingSet:
@@ -138,7 +164,8 @@ def project_rows(work: Work, storage: Storage, progress: Progress = silent) -> N
             progress=_shifted(progress, where.start, num_rows),
         )
         _check_finite(found.gradients, where.start)
-        _store(work, where, found, storage)
+        pieces = [*work.pieces(where, found), *work.replaced(where, found, vectors)]
+        _store(work, found, pieces, storage)
         alive = storage.alive or bool(found.gradients.any())
         storage.commit(where.stop, alive=alive, last=where.stop == num_rows)
     if not storage.alive:
@@ -159,13 +186,19 @@ def _check_finite(gradients: np.ndarray, start: int) -> None:
         )
 
 
-def _store(work: Work, where: slice, found: TrainingProjections, storage: Storage) -> None:
+def _store(
+    work: Work,
+    found: TrainingProjections,
+    pieces: list[tuple[int, np.ndarray, np.ndarray]],
+    storage: Storage,
+) -> None:
     dtype = found.gradients.dtype
     posteriors = dtype if found.posteriors is None else found.posteriors.dtype
     plausible = np.result_type(dtype, posteriors) if "delete" in work.kinds else posteriors
     projections = storage.array("projections", dtype, (work.size, len(work.vectors)))
     plausibility = storage.array("plausibility", plausible, (work.size,))
-    for start, rows, certainties in work.pieces(where, found):
+    for start, rows, certainties in pieces:
+        _check_finite(rows, start)
         projections.put(start, rows)
         plausibility.put(start, certainties)
 

@@ -77,7 +77,14 @@ def project_in_memory(
         "projections",
         lambda: fit_projections(model, training, budget, k=k, relabel=relabel),
     )
-    work = Work(model, training, vectors, prepared.kinds, prepared.num_classes)
+    work = Work(
+        model,
+        training,
+        vectors,
+        prepared.kinds,
+        prepared.num_classes,
+        repairs=prepared.repairs,
+    )
     storage = bench.storage(vectors)
     _, batch = shrinking(
         lambda size: project_rows(replace(work, batch_size=size), storage, progress),

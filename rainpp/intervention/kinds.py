@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from rainpp.types import ClassValue
+from rainpp.types import ClassValue, PyTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,27 @@ class Relabel:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Give the row other inputs: what `repair` makes of them. Its label stays.
+
+    The plausibility is the model's own posterior P(label | repaired inputs): a repair that turns
+    the row into something of another class claims less. 1 for a regression.
+
+    Attributes
+    ----------
+    name : what it is called in `top()`, in patches and in files.
+    repair : from a batch of inputs to inputs of the same shapes, row by row: what it makes of a
+        row may not depend on the batch. `rainpp.intervention` has some for images, tables and text.
+    """
+
+    name: str
+    repair: Callable[[PyTree], PyTree] = field(repr=False)
+
+
+Kind = Delete | Relabel | Replace
+
+
+@dataclass(frozen=True, slots=True)
 class Intervention:
     """One change to one training row.
 
@@ -36,8 +58,8 @@ class Intervention:
     ----------
     row : position in the training set.
     train_id : the id the user gave that row; its position unless ids were given.
-    kind : "delete" or "relabel".
-    detail : the new label; None for a deletion.
+    kind : "delete", "relabel" or "replace".
+    detail : the new label, or the name of the repair; None for a deletion.
     """
 
     row: int

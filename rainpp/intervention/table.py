@@ -4,44 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
 from rainpp.errors import SettingsError
-from rainpp.intervention.kinds import Delete, Intervention, Relabel
+from rainpp.intervention.kinds import Delete, Intervention, Kind, Relabel, Replace
 
 KINDS = {kind.name: kind for kind in (Delete, Relabel)}
+# What `Intervention.kind` can be.
+WORDS = ("delete", "relabel", "replace")
 
 
-def kind_names(interventions: Sequence[Delete | Relabel]) -> tuple[str, ...]:
-    """Names of the families asked for, in index order.
+def kind_names(interventions: Sequence[Kind]) -> tuple[str, ...]:
+    """Names of the families asked for, in index order: repairs last, as they were given.
 
     Raises
     ------
     SettingsError : none, one twice, or something that is not an intervention.
     """
-    if isinstance(interventions, str | Delete | Relabel) or not isinstance(interventions, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(interventions, str | Kind) or not isinstance(interventions, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingsError(
             f"`interventions` is {interventions!r}; give a list, such as [rainpp.Delete()]."
         )
     for item in interventions:
-        if not isinstance(item, Delete | Relabel):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(item, Kind):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise SettingsError(
-                f"`interventions` holds {item!r}; use rainpp.Delete() and rainpp.Relabel()."
+                f"`interventions` holds {item!r}; use rainpp.Delete(), rainpp.Relabel() and "
+                "rainpp.Replace(name, repair)."
             )
+        if isinstance(item, Replace):
+            _check_repair(item)
     names = tuple(item.name for item in interventions)
     if not names or len(set(names)) < len(names):
         raise SettingsError(f"`interventions` is {list(names)}; name each kind once, at least one.")
-    return tuple(name for name in KINDS if name in names)
+    repairs = tuple(item.name for item in interventions if isinstance(item, Replace))
+    return (*(name for name in KINDS if name in names), *repairs)
+
+
+def _check_repair(item: Replace) -> None:
+    name: Any = item.name
+    if not isinstance(name, str) or not name.strip() or name in WORDS:
+        raise SettingsError(
+            f"a repair is called {name!r}; give it a name of its own, none of {', '.join(WORDS)}."
+        )
+    if not callable(item.repair):
+        raise SettingsError(
+            f"the repair {name!r} is {item.repair!r}; give a function from inputs to inputs."
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class InterventionTable(Sequence[Intervention]):
-    """Interventions in index order: n deletions, then R − 1 relabels of row 0, of row 1, ...
+    """Interventions in index order: n deletions, R − 1 relabels of row 0, of row 1, ..., n repairs.
 
-    Nothing is stored per intervention: position i says which row and which label it is, so a table
-    of 600 000 costs as much as its training labels.
+    There are n more for every further repair. Nothing is stored per intervention: position i says
+    which row and which label it is, so a table of 600 000 costs as much as its training labels.
     """
 
     kinds: tuple[str, ...]
@@ -59,23 +77,62 @@ class InterventionTable(Sequence[Intervention]):
         """How many of the first interventions are deletions."""
         return self.num_rows if "delete" in self.kinds else 0
 
+    @property
+    def relabels(self) -> slice:
+        """Positions of the relabels: R − 1 of each row, one row after the other."""
+        count = self.num_rows * (self.num_classes - 1) if "relabel" in self.kinds else 0
+        return slice(self.num_deletions, self.num_deletions + count)
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """Names of the repairs."""
+        return tuple(name for name in self.kinds if name not in KINDS)
+
+    def of(self, kind: str) -> slice:
+        """Positions of one family: "delete", "relabel", or the name of a repair.
+
+        Raises
+        ------
+        SettingsError : the index has no such family.
+        """
+        if kind not in self.kinds:
+            raise SettingsError(
+                f"there is no intervention {kind!r} in this index; it has {', '.join(self.kinds)}."
+            )
+        if kind == "delete":
+            return slice(0, self.num_deletions)
+        if kind == "relabel":
+            return self.relabels
+        start = self.relabels.stop + self.repairs.index(kind) * self.num_rows
+        return slice(start, start + self.num_rows)
+
     def __len__(self) -> int:
-        relabels = self.num_rows * (self.num_classes - 1) if "relabel" in self.kinds else 0
-        return self.num_deletions + relabels
+        return self.relabels.stop + len(self.repairs) * self.num_rows
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
         """Training row of each intervention in `positions`."""
-        beyond = positions - self.num_deletions
-        return np.where(beyond < 0, positions, beyond // max(self.num_classes - 1, 1))
+        beyond, last = positions - self.num_deletions, positions - self.relabels.stop
+        rows = np.where(beyond < 0, positions, beyond // max(self.num_classes - 1, 1))
+        return np.where(last < 0, rows, last % max(self.num_rows, 1)) if self.repairs else rows
 
     def new_labels(self, positions: np.ndarray) -> np.ndarray:
-        """Class number each intervention gives its row; -1 for a deletion."""
+        """Class number each intervention gives its row; -1 where the label goes or stays."""
         if "relabel" not in self.kinds:
             return np.full(positions.shape, -1)
-        beyond = positions - self.num_deletions
+        beyond, last = positions - self.num_deletions, positions - self.relabels.stop
         shift = 1 + beyond % max(self.num_classes - 1, 1)
         labels = (self.labels[self.rows(positions)] + shift) % self.num_classes
-        return np.where(beyond < 0, -1, labels)
+        return np.where((beyond < 0) | (last >= 0), -1, labels)
+
+    def repair_numbers(self, positions: np.ndarray) -> np.ndarray:
+        """Which of `repairs` each intervention is; -1 for a deletion or a relabel."""
+        last = positions - self.relabels.stop
+        return np.where(last < 0, -1, last // max(self.num_rows, 1))
+
+    def best_by_row(self, scores: np.ndarray) -> np.ndarray:
+        """The largest of each row's scores over its interventions (n,)."""
+        parts = [scores[self.of(kind)].reshape(self.num_rows, -1) for kind in self.kinds]
+        return np.max([part.max(axis=1) for part in parts], axis=0)
 
     @overload
     def __getitem__(self, index: int) -> Intervention: ...
@@ -90,7 +147,10 @@ class InterventionTable(Sequence[Intervention]):
             raise IndexError(f"intervention {index} of {len(self)}")
         position = np.array([index % len(self)])
         row, label = int(self.rows(position)[0]), int(self.new_labels(position)[0])
+        repair = int(self.repair_numbers(position)[0])
         kind, detail = ("delete", None) if label < 0 else ("relabel", label)
+        if repair >= 0:
+            kind, detail = "replace", self.repairs[repair]
         return Intervention(row, self.ids[row].item(), kind, detail)
 
     def __iter__(self) -> Iterator[Intervention]:

@@ -1,0 +1,189 @@
+"""The smallest prefix of a ranking that is predicted to resolve its complaint (§2.3, Problem 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rainpp.backing import RetrainableBacking
+from rainpp.errors import RainError, SettingsError
+from rainpp.group_effect import predict_group
+from rainpp.intervention import Intervention
+from rainpp.patch import Patch, patch_of
+from rainpp.refinement import GroupEffect
+from rainpp.training_set import TrainingSet
+from rainpp.verification import apply_interventions
+
+if TYPE_CHECKING:
+    from rainpp.ranking import Ranking
+
+# A prefix this much longer than needed is left as it is: another prediction costs seconds.
+_CLOSE = 0.03
+_MOST_PREDICTIONS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Fix:
+    """Interventions to apply together, what they should do, and the patch that says so.
+
+    Attributes
+    ----------
+    interventions : best first, one for each row.
+    needed : by how much the complaint's number must move, in its units.
+    together : the predicted improvement of all of them; see `Ranking.group_effect`.
+    tried : (interventions, predicted improvement) of every prefix that was looked at.
+    """
+
+    interventions: tuple[Intervention, ...] = field(repr=False)
+    needed: float
+    together: GroupEffect
+    tried: tuple[tuple[int, float], ...] = field(repr=False)
+    patch: Patch = field(repr=False)
+    backing: RetrainableBacking = field(repr=False)
+
+    @property
+    def resolves(self) -> bool:
+        """Whether the complaint should be resolved by it."""
+        return self.together.effect >= self.needed
+
+    def apply(self) -> TrainingSet:
+        """A new training set with the fix applied; the one at hand is not touched."""
+        repairs = self.backing.index.repairs
+        return apply_interventions(self.backing.training, self.interventions, repairs)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the patch for somebody to review; see `Patch.save`."""
+        return self.patch.save(path)
+
+    def __repr__(self) -> str:
+        found = "resolves the complaint" if self.resolves else "does not resolve the complaint"
+        return (
+            f"Fix({len(self.interventions):,} interventions; predicted {self.together.effect:.4g} "
+            f"of {self.needed:.4g} needed: {found})"
+        )
+
+
+def find_fix(ranking: Ranking, *, by: float | None, most: int, kinds: Sequence[str] | None) -> Fix:
+    """What `Ranking.fix` does."""
+    backing = ranking.backing
+    if not isinstance(backing, RetrainableBacking):
+        raise RainError("`fix` needs a ranking made from complaints on a database.")
+    needed = needed_improvement(ranking, by)
+    positions = candidates(ranking, most, kinds)
+    search = PrefixSearch(backing, ranking.effects, positions, needed)
+    count = search.smallest()
+    chosen = tuple(ranking.interventions[int(place)] for place in positions[:count])
+    return Fix(
+        chosen,
+        needed,
+        search.found[count],
+        tuple((size, each.effect) for size, each in sorted(search.found.items())),
+        patch_of(ranking, backing.training, positions[:count]),
+        backing,
+    )
+
+
+def needed_improvement(ranking: Ranking, by: Any) -> float:
+    """By how much the complaint must move: `by`, or what is missing to its target.
+
+    Raises
+    ------
+    SettingsError : `by` is no finite number above 0, or is needed and missing.
+    """
+    if by is not None:
+        number = isinstance(by, int | float | np.number) and not isinstance(by, bool)
+        if not number or not 0 < float(by) < np.inf:
+            raise SettingsError(f"`by` is {by!r}; it must be a finite number above 0.")
+        return float(by)
+    targets = [item.want.target for item in ranking.complaints]
+    if len(ranking.complaints) != 1 or targets[0] is None:
+        raise SettingsError(
+            "there is no target to reach: complain with should='equal', 'at_least' or 'at_most', "
+            "or say by how much the number should move: fix(by=...)."
+        )
+    return abs(float(targets[0]) - ranking.complaints[0].hard)
+
+
+def candidates(
+    ranking: Ranking, most: int, kinds: Sequence[str] | None, without: Sequence[int] = ()
+) -> np.ndarray:
+    """Positions of the `most` best interventions that should help, one for each row.
+
+    Parameters
+    ----------
+    kinds : only these families: "delete", "relabel", names of repairs.
+    without : training rows that are left alone.
+    """
+    whole = isinstance(most, int | np.integer) and not isinstance(most, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not whole or most < 1:
+        raise SettingsError(f"`most` is {most!r}; it must be a whole number of at least 1.")
+    table, scores = ranking.interventions, ranking.scores
+    if kinds is not None:
+        allowed = np.zeros(len(scores), bool)
+        for kind in [kinds] if isinstance(kinds, str) else kinds:
+            allowed[table.of(kind)] = True
+        scores = np.where(allowed, scores, -np.inf)
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] > 0]
+    rows = table.rows(order)
+    first = np.sort(np.unique(rows, return_index=True)[1])
+    found = order[first]
+    found = found[~np.isin(table.rows(found), np.asarray(without, np.intp))]
+    if not found.size:
+        raise RainError("no intervention is predicted to help this complaint; there is no fix.")
+    return found[: int(most)]
+
+
+class PrefixSearch:
+    """Predictions for prefixes of `positions`, each made once."""
+
+    def __init__(
+        self,
+        backing: RetrainableBacking,
+        effects: np.ndarray,
+        positions: np.ndarray,
+        needed: float,
+    ) -> None:
+        self._backing, self._positions, self._needed = backing, positions, needed
+        self._sums = np.cumsum(effects[positions].astype(np.float64))
+        self.found: dict[int, GroupEffect] = {}
+
+    def smallest(self) -> int:
+        """The smallest prefix that is predicted to do, to 3 %; all of them if none does."""
+        low, high, whole = 0, self._positions.size, self._positions.size
+        guess = int(np.clip(np.searchsorted(self._sums, self._needed) + 1, 1, whole))
+        for _ in range(_MOST_PREDICTIONS):
+            effect = self._predict(guess)
+            if effect >= self._needed:
+                high = guess
+            else:
+                low = guess
+            if high - low <= max(1, int(_CLOSE * high)) or low == whole:
+                break
+            # Improvements grow about in proportion; halves guard against where they do not.
+            ratio = self._needed / effect if effect > 0 else 2.0
+            wanted = round(guess * float(np.clip(ratio, 0.5, 2.0)) * (1 + _CLOSE / 3))
+            guess = int(np.clip(wanted, low + 1, high if high < whole else whole))
+            if guess in self.found:
+                guess = (low + high + 1) // 2
+            if guess in self.found:
+                break
+        enough = [size for size, each in self.found.items() if each.effect >= self._needed]
+        if enough:
+            return min(enough)
+        self._predict(whole)
+        return whole
+
+    def _predict(self, count: int) -> float:
+        if count not in self.found:
+            self.found[count], _ = predict_group(
+                self._backing,
+                self._positions[:count],
+                singles=float(self._sums[count - 1]),
+                newton_steps=None,
+            )
+        return self.found[count].effect

@@ -1,0 +1,304 @@
+"""Train, rank, fix, again and again until a complaint holds: Rain's loop, with any intervention."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rainpp.backing import RetrainableBacking
+from rainpp.complaint import Cell, Complaint, Want
+from rainpp.errors import RainError, SettingsError
+from rainpp.fix import PrefixSearch, candidates, needed_improvement
+from rainpp.index.artifact import Index
+from rainpp.index.build import precompute
+from rainpp.intervention import Delete, Relabel
+from rainpp.intervention.kinds import Kind
+from rainpp.model import Model
+from rainpp.patch import Patch, patch_of
+from rainpp.ranking import Ranking
+from rainpp.result import Result
+from rainpp.setting import Setting
+from rainpp.training_set import TrainingSet
+from rainpp.verification import Fit, apply_interventions, check_fit, retrained
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One turn: what was changed, and the number after training again.
+
+    Attributes
+    ----------
+    touched : rows changed so far, this round's among them.
+    predicted : the relaxed number that was promised for this round.
+    value, relaxed : the number after training again.
+    """
+
+    number: int
+    changed: int
+    touched: int
+    predicted: float
+    value: float
+    relaxed: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class RepairLoop:
+    """What a loop did.
+
+    Attributes
+    ----------
+    rounds : one after the other.
+    resolved : whether the complaint held at the end.
+    before : the number before the first round.
+    patch : all changes against the first training set.
+    training : the last training set; `model` was trained on it.
+    ended : why it ended.
+    """
+
+    complaint: Complaint
+    rounds: tuple[Round, ...]
+    resolved: bool
+    before: float
+    patch: Patch = field(repr=False)
+    training: TrainingSet = field(repr=False)
+    model: Model = field(repr=False)
+    ended: str
+
+    @property
+    def touched(self) -> int:
+        """Training rows that were changed."""
+        return self.rounds[-1].touched if self.rounds else 0
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each round."""
+        names = Round.__slots__
+        return pd.DataFrame(
+            [[getattr(each, name) for name in names] for each in self.rounds], columns=list(names)
+        )
+
+    def __repr__(self) -> str:
+        after = self.rounds[-1].value if self.rounds else self.before
+        return (
+            f"RepairLoop({len(self.rounds)} rounds, {self.touched:,} rows changed, {self.before:g} "
+            f"-> {after:g}: {self.ended})"
+        )
+
+
+def repair_loop(
+    ranking: Ranking,
+    *,
+    fit: Fit,
+    rounds: int = 10,
+    most: int = 1000,
+    by: float | None = None,
+    kinds: Sequence[str] | None = None,
+    k: int | str = "auto",
+) -> RepairLoop:
+    """Fix, train again and ask again, until the complaint holds or a budget ends.
+
+    Each round takes the prefix of the ranking that is predicted to close the gap that is left,
+    trains on the changed rows, builds the index of the new model and ranks again. No row is changed
+    twice. The user's data, database and registered models are not touched.
+
+    Parameters
+    ----------
+    ranking : of one complaint about a cell.
+    fit : (inputs, labels) -> params, as for `rainpp.verify`; a warm start makes the loop fast.
+    rounds : at most this many.
+    most : at most this many training rows changed, over all rounds.
+    by : by how much the number should move; what is missing to the complaint's target by default.
+    kinds : only these families: "delete", "relabel", names of repairs.
+    k : eigenpairs of the indexes between the rounds.
+
+    Returns
+    -------
+    RepairLoop; also when the budget ended before the complaint held, which `ended` says.
+
+    Raises
+    ------
+    RainError : the model, the rows or the query are not at hand, the ranking is of several
+        complaints, or nothing is predicted to help in the first round.
+    SettingsError : an argument makes no sense, or there is no target and no `by`.
+    ModelError : `fit` fails in the first round.
+    """
+    backing = _checked(ranking, fit, rounds)
+    goal = _Goal(ranking.complaints[0], needed_improvement(ranking, by))
+    state = _State(backing, ranking, backing.training, backing.model)
+    ended = "the rounds ended"
+    for number in range(1, int(rounds) + 1):
+        left = most - len(state.touched)
+        if left < 1:
+            ended = f"{most:,} rows were changed"
+            break
+        try:
+            state.turn(number, goal, fit=fit, most=left, kinds=kinds, k=k)
+        except RainError as problem:
+            if not state.rounds:
+                raise
+            ended = f"round {number} could not be made: {problem}"
+            break
+        if goal.met(state.rounds[-1].value):
+            ended = "the complaint holds"
+            break
+    return RepairLoop(
+        goal.complaint,
+        tuple(state.rounds),
+        bool(state.rounds) and goal.met(state.rounds[-1].value),
+        goal.complaint.hard,
+        state.patch,
+        state.training,
+        state.model,
+        ended,
+    )
+
+
+@dataclass(frozen=True)
+class _Goal:
+    complaint: Complaint
+    needed: float
+
+    @property
+    def want(self) -> Want:
+        """The goal as a wish about the number."""
+        rises = self.complaint.direction > 0
+        target = self.complaint.hard + self.complaint.direction * self.needed
+        return Want.of("at_least" if rises else "at_most", target)
+
+    def met(self, value: float) -> bool:
+        """Whether the number has come as far as asked."""
+        return (value - self.complaint.hard) * self.complaint.direction >= self.needed
+
+    def left(self, value: float) -> float:
+        return self.needed - (value - self.complaint.hard) * self.complaint.direction
+
+
+class _State:
+    """Where a loop is: rows, model and ranking, and what was changed on the way."""
+
+    def __init__(
+        self,
+        backing: RetrainableBacking,
+        ranking: Ranking,
+        training: TrainingSet,
+        model: Model,
+    ) -> None:
+        self.backing, self.ranking = backing, ranking
+        self.training, self.model = training, model
+        self.rounds: list[Round] = []
+        self.touched: list[Any] = []
+        self._patches: list[Patch] = []
+
+    @property
+    def patch(self) -> Patch:
+        """Everything that was changed, against the first rows."""
+        first = self._patches[0]
+        frame = pd.concat([each.frame for each in self._patches], ignore_index=True)
+        return replace(first, frame=frame)
+
+    def turn(
+        self,
+        number: int,
+        goal: _Goal,
+        *,
+        fit: Fit,
+        most: int,
+        kinds: Sequence[str] | None,
+        k: int | str,
+    ) -> None:
+        """Fix, train, index and ask once."""
+        began = time.perf_counter()
+        value = self.rounds[-1].value if self.rounds else goal.complaint.hard
+        without = np.flatnonzero(np.isin(self.training.ids, np.asarray(self.touched)))
+        positions = candidates(self.ranking, most, kinds, without.tolist())
+        search = PrefixSearch(self.backing, self.ranking.effects, positions, goal.left(value))
+        count = search.smallest()
+        chosen, promised = positions[:count], search.found[count]
+        items = [self.ranking.interventions[int(place)] for place in chosen]
+        before = self.backing.complaints[0].complaint
+        patch = patch_of(self.ranking, self.training, chosen)
+        repairs = self.backing.index.repairs
+        training = apply_interventions(self.training, items, repairs)
+        model = retrained(fit, training, self.model)
+        index = precompute(
+            model,
+            training.inputs,
+            training.labels,
+            k=k,
+            interventions=_kinds(self.backing.index),
+            ids=training.ids,
+            weights=training.weights,
+        )
+        result = _asked(self.backing.complaints[0].result.setting, self.backing, model, index)
+        about = before.about
+        hard, relaxed = about.read(result.answer)
+        self.touched += [item.train_id for item in items]
+        self._patches.append(patch)
+        self.training, self.model = training, model
+        self.rounds.append(
+            Round(
+                number,
+                len(items),
+                len(self.touched),
+                before.relaxed + before.direction * promised.effect,
+                hard,
+                relaxed,
+                round(time.perf_counter() - began, 3),
+            )
+        )
+        if not goal.met(hard):
+            self._rank_again(result, goal)
+
+    def _rank_again(self, result: Result, goal: _Goal) -> None:
+        bound = result.complain_about(_moved(goal.complaint.cell, result), goal.want)
+        self.ranking = bound.rank()
+        assert isinstance(self.ranking.backing, RetrainableBacking)
+        self.backing = self.ranking.backing
+
+
+def _moved(cell: Cell, result: Result) -> Cell:
+    """The cell of the same group in another answer."""
+    row = result.answer.find_row(None, dict(cell.key) or None)
+    return Cell(cell.column, row, cell.key)
+
+
+def _asked(setting: Setting, backing: RetrainableBacking, model: Model, index: Index) -> Result:
+    """The query's answer by another model, whose index is at hand."""
+    name = backing.registered.name
+    registered = replace(backing.registered, model=model, index=index)
+    again = replace(setting.with_model(name, model), models={**setting.models, name: registered})
+    return Result(again, again.evaluate())
+
+
+def _kinds(index: Index) -> list[Kind]:
+    names = index.manifest["interventions"]
+    plain = [kind() for kind in (Delete, Relabel) if kind.name in names]
+    return [*plain, *index.repairs_in_order()]
+
+
+def _checked(ranking: Any, fit: Any, rounds: Any) -> RetrainableBacking:
+    if not isinstance(ranking, Ranking):
+        raise SettingsError(
+            f"`ranking` is a {type(ranking).__name__}; give what complaint.rank() returns."
+        )
+    if not isinstance(ranking.backing, RetrainableBacking):
+        raise RainError("`repair_loop` needs a ranking made from a complaint on a database.")
+    check_fit(fit)
+    whole = isinstance(rounds, int | np.integer) and not isinstance(rounds, bool)
+    if not whole or rounds < 1:
+        raise SettingsError(f"`rounds` is {rounds!r}; it must be a whole number of at least 1.")
+    backing = ranking.backing
+    cells = [item.about for item in backing.complaints if isinstance(item.about, Cell)]
+    if len(backing.complaints) != 1 or not cells or backing.kept:
+        raise RainError(
+            "`repair_loop` goes on until one cell is as asked: give the ranking of a single "
+            "complaint about a cell, without keep=."
+        )
+    backing.check_refinable()
+    backing.check_unchanged()
+    return backing
