@@ -18,6 +18,7 @@ from experiments import (
     tables_online,
     tables_peers,
     tables_processes,
+    tables_repairs,
     tables_search,
 )
 
@@ -65,6 +66,8 @@ def render() -> str:
         "relaxation_generated": _generated,
         "relaxation_onehot": _onehot,
         "relaxation_tpch": _tpch,
+        "repair_loop": tables_repairs.repair_loop,
+        "explain_adult": tables_repairs.explain_adult,
         "wrong_complaints": tables_online.wrong_complaints,
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,

@@ -234,6 +234,32 @@ class Ranking:
         singles = float(self.effects[positions].astype(np.float64).sum())
         return self.backing.group_effect(positions, singles=singles, newton_steps=newton_steps)
 
+    def explain(self, rows: pd.DataFrame, *, top: int = 200, count: int = 5) -> pd.DataFrame:
+        """Short predicates over training columns that describe where the score lies.
+
+        Parameters
+        ----------
+        rows : the training rows as people know them, one for each row of the index, in its order;
+            text, numbers, truth values and categories. `label` is added where it is not a column.
+        top : how many rows of the top `precision` and `recall` are about.
+        count : how many predicates.
+
+        Returns
+        -------
+        DataFrame with predicate (a condition in SQL), rows (that it holds for), precision (share of
+        them in the top), recall (share of the top that it holds for) and effect (sum over its rows
+        of the single effects of their best interventions), best first.
+
+        Raises
+        ------
+        RainError : scikit-learn is not installed.
+        ShapeError, DataError, SettingsError : `rows` is not such a frame, a column holds something
+            else, or a number makes no sense.
+        """
+        from rainpp.explain import explain
+
+        return explain(self, rows, top=top, count=count)
+
     def fix(
         self, *, by: float | None = None, most: int = 1000, kinds: Sequence[str] | None = None
     ) -> Any:

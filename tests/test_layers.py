@@ -19,6 +19,7 @@ COLUMNS = [
         "adapters",
         "complaint",
         "convolution",
+        "explain",
         "fingerprint",
         "intervention",
         "loss",
