@@ -4,7 +4,7 @@ MNIST, logistic regression, 30 % of the 1s labelled 7. The complaint: the count 
 should be that of a model trained on the clean labels. The loop fixes, trains again and asks again;
 then the counts of all classes are compared with the clean model's.
 
-    python -m experiments.repair_loop [--rows 10000] [--seeds 0 1 2]
+    python -m experiments.repair_loop [--rows 10000] [--seeds 0 1 2] [--kinds relabels all]
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     arguments = parser.parse_args()
     runs: list[dict[str, Any]] = []
     for seed in arguments.seeds:
-        for name, kinds in KINDS.items():
-            runs.append(measure(arguments.rows, seed, name, kinds))
+        for name in arguments.kinds:
+            runs.append(measure(arguments.rows, seed, name, KINDS[name]))
             print(runs[-1], flush=True)
     settings = {"rows": arguments.rows, "seeds": arguments.seeds, "rate": 0.3, "l2": train.L2}
     command = "python -m experiments.repair_loop"
