@@ -189,6 +189,16 @@ def complain(
     refine: Annotated[
         int, typer.Option("--refine", min=0, help="Steps towards exact effects; reads --training.")
     ] = 0,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            "--fix", help="Write the smallest fix to this Parquet file; reads --training."
+        ),
+    ] = None,
+    by: Annotated[
+        float | None,
+        typer.Option("--by", help="How far --fix should move a number without target."),
+    ] = None,
     mode: Annotated[str, typer.Option("--mode", help='"exact" or "rain".')] = "exact",
     max_relax_error: Annotated[
         float, typer.Option(min=0, help="Largest relative error of a sampled query.")
@@ -220,7 +230,8 @@ def complain(
         )
         from rainpp.workspace import open_database
 
-        with open_database(settings, with_training=refine > 0) as opened:
+        with_training = refine > 0 or fix is not None
+        with open_database(settings, with_training=with_training) as opened:
             result = opened.sql(sql, mode=mode, max_relax_error=max_relax_error)
             ranking = result.complain(
                 column,
@@ -231,6 +242,10 @@ def complain(
             ).rank()
             if refine:
                 ranking.refine(refine)
+            if fix is not None:
+                made = ranking.fix(by=by)
+                made.save(fix)
+                say(f"{made} written to `{fix}`")
             _show_ranking(ranking, result, ranking.top(top), as_json=as_json)
 
 

@@ -230,6 +230,20 @@ def test_refine_reads_the_training_rows():
 
 
 @pytest.mark.usefixtures("indexed")
+def test_a_fix_is_written_as_a_patch(tmp_path):
+    file = tmp_path / "fix.parquet"
+    found = run(*COMPLAIN, "--fix", str(file), "--by", "1", "--top", "2")
+    assert found.exit_code == 0, found.stderr
+    assert "resolves the complaint) written to" in found.stderr
+    patch = rainpp.read_patch(file)
+    assert len(patch) > 0
+    refused = run(*COMPLAIN, "--fix", str(tmp_path / "other.parquet"))
+    assert refused.exit_code == 1
+    assert "say by how much" in refused.stderr
+    assert not (tmp_path / "other.parquet").exists()
+
+
+@pytest.mark.usefixtures("indexed")
 def test_target_row_and_numbers_in_where():
     sql = SQL.replace("region,", "length(region) AS size, region,")
     found = run("complain", sql, "--column", "n", "--where", "size=2", "--where", "region=US",
