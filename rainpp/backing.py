@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.errors import DataError, RainError
@@ -101,6 +102,12 @@ class RetrainableBacking:
         from rainpp.fix import find_fix
 
         return find_fix(ranking, by=by, most=most, kinds=kinds)
+
+    def families(self, ranking: Ranking, count: int) -> pd.DataFrame:
+        """What the best of each family do together; see `rainpp.fix`."""
+        from rainpp.fix import compare_families
+
+        return compare_families(ranking, count)
 
     def after(self, positions: np.ndarray) -> Model:
         """The model that all of `positions` are predicted to lead to: Newton steps, no training."""

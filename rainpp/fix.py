@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from rainpp.backing import RetrainableBacking
 from rainpp.errors import RainError, SettingsError
@@ -87,6 +88,30 @@ def find_fix(ranking: Ranking, *, by: float | None, most: int, kinds: Sequence[s
     )
 
 
+def compare_families(ranking: Ranking, count: int) -> pd.DataFrame:
+    """What `Ranking.families` does."""
+    backing = ranking.backing
+    if not isinstance(backing, RetrainableBacking):
+        raise RainError("`families` needs a ranking made from complaints on a database.")
+    rows: list[list[Any]] = []
+    for kind in ranking.interventions.kinds:
+        try:
+            positions = candidates(ranking, count, [kind])
+        except NothingHelps:
+            rows.append([kind, 0, 0.0, 0.0, 0.0, 0.0])
+            continue
+        singles = float(ranking.effects[positions].astype(np.float64).sum())
+        found, _ = predict_group(backing, positions, singles=singles, newton_steps=None)
+        rows.append([kind, positions.size, singles, found.effect, found.low, found.high])
+    columns = ["family", "rows", "first_order", "together", "low", "high"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("together", ascending=False, kind="stable", ignore_index=True)
+
+
+class NothingHelps(RainError):
+    """No intervention of the kinds asked for is predicted to help."""
+
+
 def needed_improvement(ranking: Ranking, by: Any) -> float:
     """By how much the complaint must move: `by`, or what is missing to its target.
 
@@ -134,7 +159,7 @@ def candidates(
     found = order[first]
     found = found[~np.isin(table.rows(found), np.asarray(without, np.intp))]
     if not found.size:
-        raise RainError("no intervention is predicted to help this complaint; there is no fix.")
+        raise NothingHelps("no intervention is predicted to help this complaint; there is no fix.")
     return found[: int(most)]
 
 

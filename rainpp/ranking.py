@@ -52,6 +52,10 @@ class Backing(Protocol):
         """Of interventions applied together."""
         ...
 
+    def families(self, ranking: Ranking, count: int) -> pd.DataFrame:
+        """What the best of each family do together."""
+        ...
+
     def fix(
         self, ranking: Ranking, *, by: float | None, most: int, kinds: Sequence[str] | None
     ) -> Any:
@@ -233,6 +237,26 @@ class Ranking:
         assert self.backing is not None  # checked
         singles = float(self.effects[positions].astype(np.float64).sum())
         return self.backing.group_effect(positions, singles=singles, newton_steps=newton_steps)
+
+    def families(self, count: int = 100) -> pd.DataFrame:
+        """Which kind of change resolves the complaint: the best `count` of each, together.
+
+        Deletions may be of no use where a repair of the same rows is, and the other way round
+        (§6.9): each family's best rows are predicted together, as `group_effect` does.
+
+        Returns
+        -------
+        DataFrame with family ("delete", "relabel", names of repairs), rows, first_order (the sum of
+        single effects), together, low and high, the most helpful family first.
+
+        Raises
+        ------
+        RainError : the model, the rows or the query are not at hand.
+        SettingsError : `count` is not a whole number of at least 1.
+        """
+        self._check_refinable()
+        assert self.backing is not None  # checked
+        return self.backing.families(self, count)
 
     def explain(self, rows: pd.DataFrame, *, top: int = 200, count: int = 5) -> pd.DataFrame:
         """Short predicates over training columns that describe where the score lies.

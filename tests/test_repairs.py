@@ -330,6 +330,20 @@ def test_files_that_are_no_patch(tmp_path):
         rainpp.read_patch(tmp_path / "y")
 
 
+def test_families_are_compared_by_what_their_best_do_together(ranking):
+    found = ranking.families(15)
+    assert set(found["family"]) == {"delete", "relabel", "halve", "negate"}
+    assert found["together"].is_monotonic_decreasing
+    for each in found.itertuples():
+        assert each.low <= each.together <= each.high
+    first = found.iloc[0]
+    alone = ranking.fix(by=1e6, most=15, kinds=[first["family"]])
+    assert alone.together.effect == pytest.approx(first["together"])
+    assert alone.together.first_order == pytest.approx(first["first_order"])
+    with pytest.raises(SettingsError, match="`most` is 0"):
+        ranking.families(0)
+
+
 # The loop
 
 
