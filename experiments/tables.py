@@ -68,6 +68,7 @@ def render() -> str:
         "relaxation_tpch": _tpch,
         "repair_loop": tables_repairs.repair_loop,
         "explain_adult": tables_repairs.explain_adult,
+        "fix_families": tables_repairs.fix_families,
         "wrong_complaints": tables_online.wrong_complaints,
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,
