@@ -6,6 +6,7 @@ from rainpp.demo.session import Session
 from rainpp.demo.summary import QUERY, DemoSummary
 from rainpp.report import Finding, Story, collect
 from rainpp.report.words import share
+from rainpp.trust import Trust, Verdict
 
 _SHOWN = 20  # suspects drawn
 
@@ -64,7 +65,7 @@ def tell(session: Session, summary: DemoSummary) -> Story:
         ),
         recall=collect.recall(session.ranking, data.planted, applied=session.repairs),
         spectrum=collect.spectrum(session.index),
-        trust=session.ranking.trust.sentence,
+        trust=_opinion(session.ranking.trust),
         coverage=summary.coverage,
         timings=summary.seconds,
         reproduce=('pip install "rainpp[demo]"', "rainpp demo"),
@@ -96,3 +97,8 @@ def _findings(summary: DemoSummary) -> tuple[Finding, ...]:
             f"on clean labels {summary.accuracy['clean']:.1%}",
         ),
     )
+
+
+def _opinion(trust: Trust) -> str:
+    """What the labels say about the complaint, where they say anything."""
+    return "" if trust.verdict is Verdict.UNKNOWN else trust.sentence
