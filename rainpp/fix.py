@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 # A prefix this much longer than needed is left as it is: another prediction costs seconds.
 _CLOSE = 0.03
-_MOST_PREDICTIONS = 10
+_MOST_PREDICTIONS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,14 +190,12 @@ class PrefixSearch:
                 low = guess
             if high - low <= max(1, int(_CLOSE * high)) or low == whole:
                 break
-            # Improvements grow about in proportion; halves guard against where they do not.
-            ratio = self._needed / effect if effect > 0 else 2.0
-            wanted = round(guess * float(np.clip(ratio, 0.5, 2.0)) * (1 + _CLOSE / 3))
-            guess = int(np.clip(wanted, low + 1, high if high < whole else whole))
-            if guess in self.found:
+            if high == whole and whole not in self.found:
+                # Not enough yet: improvements grow about in proportion, but not always at all.
+                ratio = self._needed / effect if effect > 0 else 2.0
+                guess = min(math.ceil(guess * float(np.clip(ratio, 1.5, 2.5))), whole)
+            else:
                 guess = (low + high + 1) // 2
-            if guess in self.found:
-                break
         enough = [size for size, each in self.found.items() if each.effect >= self._needed]
         if enough:
             return min(enough)

@@ -123,15 +123,8 @@ class Work:
             new = TrainingSet(inputs, part.labels, part.ids, part.weights)
             after = project_training(self.model, new, vectors, batch_size=self.batch_size)
             start = first + number * n + where.start
-            yield start, found.gradients - after.gradients, label_probabilities(self.model, new)
-
-
-def label_probabilities(model: Model, training: TrainingSet) -> np.ndarray:
-    """P(label | inputs) of every row (n,) under the model; 1 for a regression."""
-    if model.task == "regression":
-        return np.ones(training.num_rows, model.theta.dtype)
-    probabilities = model.probabilities(training.inputs)
-    return np.take_along_axis(probabilities, training.labels[:, None], axis=1)[:, 0]
+            change = found.gradients - after.gradients
+            yield start, change, np.ones(len(change), change.dtype)
 
 
 def part_of(training: TrainingSet, where: slice) -> TrainingSet:
