@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.markdown import table
+
 Run = dict[str, Any]
 
 _MODELS = {"logistic": "Logistic regression", "mlp": "Network 784-32-10, tanh", "cnn": "CNN, tanh"}
@@ -31,7 +33,7 @@ def fidelity(body: Run) -> str:
             parts += [
                 f"{title}, {about['parameters']:,} parameters, {about['train_rows']:,} rows, l2 "
                 f"{about['l2']:g}, {count} complaints of each kind:\n",
-                _table(
+                table(
                     ["effects by", *_WIDTHS],
                     [
                         [run["solution"], *(_cell(run["by_width"][width]) for width in _WIDTHS)]
@@ -64,7 +66,7 @@ def group_effects(body: Run) -> str:
         f"{errors['refined_singles']}, together {errors['together']}; in the interval of "
         f"`group_effect`: {inside}.\n\n"
         "![Predicted against retrained effects of groups](results/group_effects.svg)\n\n"
-        + _table(
+        + table(
             ["complaint", "group", "rows", "retrained", "singles", "refined", "together",
              "interval", "Newton steps", "s", "retraining s"],
             [_group(run) for run in runs],
@@ -92,8 +94,3 @@ def _group(run: Run) -> list[str]:
 
 def _ratio(run: Run, name: str) -> float:
     return float(run[name] / run["retrained"])
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

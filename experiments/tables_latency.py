@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.markdown import table
+
 Run = dict[str, Any]
 
 _CHECKED = {False: "sizes and headers", "on use": "each array before its use", True: "all at once"}
@@ -18,11 +20,11 @@ def latency(body: Run) -> str:
         "one cell. *New cell* is the first complaint about\na cell, in 200 answers; *cold* the "
         "first of the process; *read* one pass over the table of projections; `sql` is\nthe query "
         "itself, with the check that the table has not changed. Milliseconds.\n",
-        _table(_COLUMNS, [_complaints(run) for run in body["runs"]]),
+        table(_COLUMNS, [_complaints(run) for run in body["runs"]]),
         "\nQueries of a structure not asked before, until the top 100. *DuckDB* is its part: the "
         "plain query over stored\npredictions, and one hash over the tables that the model "
         "reads.\n",
-        _table(
+        table(
             ["query", "DuckDB ms", "all ms", "beyond DuckDB ms"],
             [
                 [
@@ -36,7 +38,7 @@ def latency(body: Run) -> str:
         ),
         f"\nOpening an index of {settings['opening'][0]['rows']:,} rows and ten interventions a "
         "row, in a process of its own, median of five:\n",
-        _table(
+        table(
             ["compared with checksums", "ms", "memory grows by MB"],
             [
                 [_CHECKED[run["verify"]], f"{run['ms']:.1f}", f"{run['grown_mb']:.1f}"]
@@ -68,8 +70,3 @@ def _complaints(run: Run) -> list[str]:
         f"{run['sql_ms']:.0f}",
         f"{run['index_seconds']:.1f}",
     ]
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from experiments.markdown import table
 from experiments.wrong_complaints import area
 
 Run = dict[str, Any]
@@ -40,15 +41,15 @@ def wrong_complaints(body: Run) -> str:
         "*Trust* is `ranking.trust.score`; *reach* the\nsummed score of the best relabels of the "
         "top 1 000 rows, *pair share* the share of the commonest relabel\namong 200, for "
         "comparison.\n\n"
-        + _table(
+        + table(
             ["cases", "right / wrong", *(f"{name} AUC" for name in _MEASURES.values())],
             [[name, *_areas(runs)] for name, runs in groups.items() if runs],
         )
         + "\n\nBy case; the errors of 30 % are the hardest, as the wrong labels become the "
         "model's own view.\n\n"
-        + _table(["case", "AUC", "least right", "largest wrong"], [_case(run) for run in judging])
+        + table(["case", "AUC", "least right", "largest wrong"], [_case(run) for run in judging])
         + "\n\nVerdicts on MNIST:\n\n"
-        + _table(["complaint", *_CALLED.values()], _verdicts(judging))
+        + table(["complaint", *_CALLED.values()], _verdicts(judging))
         + f"\n\nTargets that the plain number meets: {told} of {of} refused by `complain`. "
         "*Satisfied* complaints have a target between the\nplain and the expected number; those "
         "about a planted digit ask for the wrong direction. With the two\nclasses of ADULT trust "
@@ -102,8 +103,3 @@ def _adult_verdicts(body: Run) -> str:
     items = [i for run in body["runs"] if run["model"] == "adult" for i in run["complaints"]]
     unknown = sum(item["verdict"] == "unknown" for item in items)
     return f"{unknown} of {len(items)} complaints are called unknown"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

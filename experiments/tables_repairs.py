@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from experiments.markdown import table
+
 Run = dict[str, Any]
 
 
@@ -35,7 +37,7 @@ def repair_loop(body: Run) -> str:
         "on clean labels. *Touched* in brackets over the planted errors; *right* the\nshare of "
         "touched rows that were planted; *worst class* the largest relative error of any class's "
         "count.\n\n"
-        + _table(
+        + table(
             ["kinds", "seed", "planted", "touched", "right", "count before", "after", "clean",
              "worst class before", "after", "rounds", "s"],
             rows,
@@ -68,14 +70,9 @@ def explain_adult(body: Run) -> str:
         "`workclass = 'Private' AND sex = 'Male' AND label = 1` among those of `ranking.explain`. "
         "The vaguer the complaint, from Q4\n(private-sector men) to Q7 (everybody), the vaguer "
         "the predicate.\n\n"
-        + _table(["complaint", "place", "in the first 3", "commonest first", "s"], rows)
+        + table(["complaint", "place", "in the first 3", "commonest first", "s"], rows)
         + "\n"
     )
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def fix_families(body: Run) -> str:
@@ -104,6 +101,6 @@ def fix_families(body: Run) -> str:
         "rows are predicted to do, as\nmany as are corrupted; *place* among the families by that, "
         "for each seed. The paper has deletion near 0 and the median\nfilter from 0.65 up to 1 "
         "at rates of 70 % to 100 %.\n\n"
-        + _table(["rate", "family", "AUC_R", "together", "place"], rows)
+        + table(["rate", "family", "AUC_R", "together", "place"], rows)
         + "\n"
     )

@@ -71,11 +71,7 @@ class SavedComplaint:
         ArtifactError : it belongs to another model or another index, or this one has no training
             rows in it.
         """
-        if not isinstance(index, Index):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArtifactError(
-                f"`index` is a {type(index).__name__}; give what rainpp.load or rainpp.precompute "
-                "returns."
-            )
+        _check_index(index)
         index.check_has_rows()
         if self.model != index.manifest["model_fingerprint"]:
             raise ArtifactError(
@@ -132,11 +128,7 @@ def users_half(index: Index, path: str | Path | None = None) -> Index:
     ------
     ArtifactError : the disk refuses, or `path` holds a whole index.
     """
-    if not isinstance(index, Index):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArtifactError(
-            f"`index` is a {type(index).__name__}; give what rainpp.load or rainpp.precompute "
-            "returns."
-        )
+    _check_index(index)
     target = None if path is None else as_path(path)
     if target is not None:
         _keep_whole(target)
@@ -148,6 +140,14 @@ def users_half(index: Index, path: str | Path | None = None) -> Index:
     manifest = {**index.manifest, "interventions": [], "arrays": {}}
     half = Index(manifest, arrays)
     return half if target is None else save(half, target)
+
+
+def _check_index(index: Any) -> None:
+    if not isinstance(index, Index):
+        raise ArtifactError(
+            f"`index` is a {type(index).__name__}; give what rainpp.load or rainpp.precompute "
+            "returns."
+        )
 
 
 def _keep_whole(path: Path) -> None:

@@ -172,9 +172,10 @@ class _Goal:
 
     def met(self, value: float) -> bool:
         """Whether the number has come as far as asked."""
-        return (value - self.complaint.hard) * self.complaint.direction >= self.needed
+        return self.left(value) <= 0
 
     def left(self, value: float) -> float:
+        """How far it still is."""
         return self.needed - (value - self.complaint.hard) * self.complaint.direction
 
 

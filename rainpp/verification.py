@@ -14,7 +14,7 @@ from rainpp.bound_complaint import BoundComplaint
 from rainpp.complaint import Complaint
 from rainpp.errors import DataError, ModelError, RainError, SettingsError, named
 from rainpp.intervention import Intervention, Replace
-from rainpp.intervention.repair import with_repairs
+from rainpp.intervention.repair import not_at_hand, with_repairs
 from rainpp.model import Model
 from rainpp.ranking import Ranking
 from rainpp.relax.ask import AnyAnswer
@@ -180,10 +180,7 @@ def _replaced(
     found = [item for item in interventions if item.kind == "replace"]
     for item in found:
         if item.detail not in numbers:
-            raise RainError(
-                f"the function behind the repair {item.detail!r} is not at hand: give it as "
-                "rainpp.load(path, repairs=[rainpp.Replace(name, repair)])."
-            )
+            raise not_at_hand(str(item.detail))
     rows = np.array([item.row for item in found], np.intp)
     which = np.array([numbers[str(item.detail)] for item in found], np.intp)
     return with_repairs(training.inputs, rows, which, tuple(repairs))

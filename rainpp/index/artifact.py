@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rainpp.complaint import Complaint
-from rainpp.errors import ArtifactError, DataError, RainError, SettingsError, ShapeError
+from rainpp.errors import ArtifactError, DataError, SettingsError, ShapeError
 from rainpp.index import store
 from rainpp.index.lock import locked
 from rainpp.index.projecting import part_of
 from rainpp.index.score import Best, Projections, Streamed
 from rainpp.intervention import InterventionTable, Replace
+from rainpp.intervention.repair import not_at_hand
 from rainpp.intervention.table import kind_names
 from rainpp.lanczos.influence import query_change
 from rainpp.model import Model
@@ -166,10 +167,7 @@ class Index:
         by_name = {item.name: item for item in self.repairs}
         missing = [name for name in self.interventions.repairs if name not in by_name]
         if missing:
-            raise RainError(
-                f"the function behind the repair {missing[0]!r} is not at hand: give it as "
-                "rainpp.load(path, repairs=[rainpp.Replace(name, repair)])."
-            )
+            raise not_at_hand(missing[0])
         return tuple(by_name[name] for name in self.interventions.repairs)
 
     def check_has_rows(self) -> None:

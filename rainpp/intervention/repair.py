@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rainpp.errors import DataError, ShapeError, named
+from rainpp.errors import DataError, RainError, ShapeError, named
 from rainpp.intervention.kinds import Replace
 from rainpp.types import PyTree
 
@@ -33,6 +33,14 @@ def repaired(item: Replace, inputs: PyTree, *, start: int = 0) -> PyTree:
         raise DataError(f"the repair {item.name!r} fails on {rows}: {named(problem)}") from problem
     _check_shapes(item, made, given, rows)
     return jax.tree.map(lambda new, old: _typed(item, np.asarray(new), old, start), made, given)
+
+
+def not_at_hand(name: str) -> RainError:
+    """What to say where the function behind a repair is needed and not there."""
+    return RainError(
+        f"the function behind the repair {name!r} is not at hand: give it as "
+        "rainpp.load(path, repairs=[rainpp.Replace(name, repair)])."
+    )
 
 
 def with_repairs(
