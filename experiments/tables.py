@@ -21,6 +21,7 @@ from experiments import (
     tables_repairs,
     tables_search,
 )
+from experiments.markdown import table
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -106,7 +107,7 @@ def _mnist(body: Run) -> str:
     ]  # fmt: skip
     rows = [_mnist_row(key, runs) for key, runs in _groups(body["runs"], "query", "rate")]
     seconds = _seconds(body["runs"])
-    return f"{head}\n{_table(columns, rows)}\n\n{seconds}\n"
+    return f"{head}\n{table(columns, rows)}\n\n{seconds}\n"
 
 
 def _mnist_row(key: tuple[Any, ...], runs: list[Run]) -> list[str]:
@@ -153,7 +154,7 @@ def _adult(body: Run) -> str:
         ]
         for (query, rate), runs in _groups(body["runs"], "query", "rate")
     ]
-    return f"{head}\n{_table(columns, rows)}\n\n{_seconds(body['runs'])}\n"
+    return f"{head}\n{table(columns, rows)}\n\n{_seconds(body['runs'])}\n"
 
 
 def _sign(body: Run) -> str:
@@ -174,7 +175,7 @@ def _sign(body: Run) -> str:
         ]
         for run in body["runs"]
     ]
-    return f"{head}\n{_table(columns, rows)}\n"
+    return f"{head}\n{table(columns, rows)}\n"
 
 
 def _relaxation(body: Run) -> str:
@@ -211,7 +212,7 @@ def _never_seen(runs: list[Run]) -> str:
     ]
     return (
         f"\nA query never seen, text to first gradient, tables of {runs[0]['rows']:,} rows:\n\n"
-        + _table(["query", "median ms", "best", "worst", "processor", "DuckDB alone"], rows)
+        + table(["query", "median ms", "best", "worst", "processor", "DuckDB alone"], rows)
         + "\n"
     )
 
@@ -232,7 +233,7 @@ def _joins(runs: list[Run]) -> str:
         ]
         for run in sorted(runs, key=lambda run: run["rows"])
     ]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _captured(runs: list[Run], scale: float) -> str:
@@ -252,7 +253,7 @@ def _captured(runs: list[Run], scale: float) -> str:
         ]
         for run in runs
     ]
-    return f"{head}\n{_table(columns, rows)}"
+    return f"{head}\n{table(columns, rows)}"
 
 
 def _predicted_cost(body: Run) -> str:
@@ -264,7 +265,7 @@ def _predicted_cost(body: Run) -> str:
     return (
         "## Predicted cost (`result.explain()`) against the clock\n\n"
         "*Off by* is the larger of predicted / actual and actual / predicted.\n\n"
-        + _table(["queries", "number", "median off by", "worst off by"], rows)
+        + table(["queries", "number", "median off by", "worst off by"], rows)
         + "\n"
     )
 
@@ -317,7 +318,7 @@ def _refine(body: Run) -> str:
         f"Logistic regression, {body['settings']['rows']:,} rows: effects of deletions against "
         "those of the dense Hessian,\ncorrelation and ratio of sizes, by the rows a complaint is "
         "about. Step 0 is the index alone.\n\n"
-        + _table(["products from", "complaint's rows", "steps", "correlation", "size"], rows)
+        + table(["products from", "complaint's rows", "steps", "correlation", "size"], rows)
         + "\n"
     )
 
@@ -369,11 +370,6 @@ def _average(values: Iterable[float]) -> str:
 
 def _values(runs: list[Run], key: str) -> str:
     return ", ".join(str(value) for value in sorted({run[key] for run in runs}))
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments import results
+from experiments.markdown import table
 
 Run = dict[str, Any]
 
@@ -32,7 +33,7 @@ def choose_k(body: Run) -> str:
         "*Paper's rule* is the first\ninflection of the same spectrum (`k='inflection'`), *paper's "
         "k* what the paper found by it (§6.4).\n*All, damped*: AUC_R of every eigenpair there is, "
         "divided by λ + λ₁ instead of λ.\n"
-        f"{_about_pixels(body)}\n{_table(columns, rows)}\n"
+        f"{_about_pixels(body)}\n{table(columns, rows)}\n"
     )
 
 
@@ -100,7 +101,7 @@ def subsample(body: Run) -> str:
         "padding included: 2.0 is half of what all rows take; *time* is by the clock of a machine\n"
         "shared with others. Correlations are of all training rows' scores with those from all\n"
         "rows; *about 1 row*: a complaint about one prediction.\n"
-        f"{_about_pixels(body)}{_unmeasured(body)}\n{_table(columns, rows)}\n"
+        f"{_about_pixels(body)}{_unmeasured(body)}\n{table(columns, rows)}\n"
     )
 
 
@@ -159,7 +160,7 @@ def scaling(body: Run) -> str:
         f"Softmax regression, k = {body['settings']['k']}, deletions and relabels, index on disk. "
         f"Seconds grow as rows^{fits['exponent_in_rows']}\nand as "
         f"parameters^{fits['exponent_in_parameters']} between the largest two sizes of each.\n\n"
-        f"{_table(columns, rows)}\n"
+        f"{table(columns, rows)}\n"
     )
 
 
@@ -183,7 +184,7 @@ def damping(body: Run) -> str:
         f"MNIST logistic regression, {settings['rows']:,} rows: correlation of predicted with true "
         f"changes when {settings['removed']} random rows\nare removed and the model is trained "
         f"again, {settings['subsets']} times. Undamped / divided by λ + λ₁ instead of λ, by what\n"
-        f"share of the test rows a complaint is about.\n\n{_table(columns, rows)}\n"
+        f"share of the test rows a complaint is about.\n\n{table(columns, rows)}\n"
     )
 
 
@@ -229,15 +230,10 @@ def _wrn_parts(run: Run) -> str:
         f"k = {run['k']}, images {run['images']}:\n{run['offline_seconds']:.1f} s, and "
         f"{run['compiling_seconds']:.0f} s to compile; curvature from {run['curvature_rows']:,} "
         f"rows; AUC_R {qualities};\ntest accuracy {run['test_accuracy']:.2f}.\n\n"
-        + _table(["part", "seconds", "TFLOP", "TFLOP/s", "share of peak"], parts)
+        + table(["part", "seconds", "TFLOP", "TFLOP/s", "share of peak"], parts)
         + "\n"
     )
 
 
 def _share(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.0%}"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

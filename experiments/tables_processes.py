@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.markdown import table
+
 Run = dict[str, Any]
 
 _MODELS = {"logistic": "logistic regression", "mlp": "two-layer network"}
@@ -40,7 +42,7 @@ def processes(body: Run) -> str:
         ]
         for run in runs
     ]
-    return f"{head}\n{_table(columns, rows)}\n"
+    return f"{head}\n{table(columns, rows)}\n"
 
 
 def matmul(body: Run) -> str:
@@ -65,9 +67,4 @@ def matmul(body: Run) -> str:
         ]
         for run in sorted(body["runs"], key=lambda run: (run["case"], run["query"]))
     ]
-    return f"{head}\n{_table(columns, rows)}\n"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{head}\n{table(columns, rows)}\n"
