@@ -14,6 +14,7 @@ def body_of_k(k, inflection):
         "train_rows": 50,
         "k": k,
         "k_inflection": inflection,
+        "eigenvalues": [8.0, 4.0, 2.5, 1.0],
         "auc_r": {"Q3": [0.5, 1.0, 0.979, 0.981]},
         "auc_r_damped": {"Q3": [0.5, 0.6, 0.7, 0.8]},
     }
