@@ -129,7 +129,7 @@ def measure(case: Case, about: dict[str, Any], effort: Effort) -> dict[str, Any]
             str(half): [_overlap(case, half, seed, effort.most) for seed in SEEDS]
             for half in effort.halves
         },
-        "k": choose_k(pairs.values, case.num_classes, determined=determined),
+        "k": choose_k(pairs.values, case.num_classes, many=determined),
         "k_inflection": inflection(pairs.values, case.num_classes),
         "seconds": round(time.perf_counter() - began, 1),
     }

@@ -65,7 +65,7 @@ def _without_floor(pairs: list[tuple[Run, str]]) -> str:
 def _k_without_floor(run: Run) -> int | None:
     """The automatic k of two classes, which is as good as of none."""
     determined = is_determined(run["train_rows"], run["parameters"])
-    return rule(np.array(run["eigenvalues"]), 2, determined=determined)
+    return rule(np.array(run["eigenvalues"]), 2, many=determined)
 
 
 def _k_title(body: Run) -> str:

@@ -188,6 +188,7 @@ def _computed(prepared: Prepared, bench: Bench, before: _Before, progress: Progr
         rows=options.curvature_rows,
         kind=options.curvature,
         progress=progress,
+        repairs=bool(prepared.repairs),
     )
     found, eigenpair_batch = find_in_memory(working, request, bench)
     projections, projection_batch = project_in_memory(working, found.pairs.vectors, bench, progress)

@@ -184,7 +184,7 @@ class _Sizes:
             return ()
         if self._rows != "auto":
             return (int(self._rows),)
-        half, largest = first_half(k, n, self.prepared.model.num_params), largest_half(n)
+        half, largest = first_half(k, many=bool(self.prepared.many_pairs)), largest_half(n)
         if half > largest:
             return ()
         if half > FIRST_HALF or 2 * half > largest:

@@ -18,6 +18,7 @@ from rainpp.index.together import check_same, from_first
 from rainpp.intervention import Delete, Kind, Relabel, Replace
 from rainpp.intervention.repair import repaired
 from rainpp.intervention.table import kind_names
+from rainpp.lanczos.choose_k import reason_for_many
 from rainpp.lanczos.curvature import KINDS
 from rainpp.lanczos.eigenpairs import check_k
 from rainpp.lanczos.memory import Budget
@@ -73,6 +74,12 @@ class Prepared:
     def num_outputs(self) -> int:
         """Columns of the model's probabilities."""
         return 1 if self.model.task == "regression" and self.num_classes == 0 else self.num_classes
+
+    @property
+    def many_pairs(self) -> str:
+        """Why "auto" keeps thirty eigenpairs; empty where it does not."""
+        rows, parameters = self.training.num_rows, self.model.num_params
+        return reason_for_many(rows, parameters, repairs=bool(self.repairs))
 
     @property
     def relabel(self) -> bool:

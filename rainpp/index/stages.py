@@ -12,7 +12,7 @@ from rainpp.index.arrayfile import Finished
 from rainpp.index.prepare import Prepared
 from rainpp.index.projecting import Work, project_rows
 from rainpp.index.workbench import Bench
-from rainpp.lanczos.choose_k import MOST, is_determined
+from rainpp.lanczos.choose_k import MOST
 from rainpp.lanczos.memory import Fit, fit_curvature, fit_projections, shrinking
 from rainpp.lanczos.subsample import Found, Request, sampled_eigenpairs
 from rainpp.types import Progress
@@ -50,7 +50,7 @@ def expected_pairs(k: int | str, prepared: Prepared) -> int:
     if not isinstance(k, str):
         return int(k)
     num_params = prepared.model.num_params
-    many = k == "auto" and is_determined(prepared.training.num_rows, num_params)
+    many = k == "auto" and prepared.many_pairs
     return min(MOST if many else prepared.num_classes + 2, num_params)
 
 

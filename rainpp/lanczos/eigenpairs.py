@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from rainpp.errors import NotConverged, SettingsError
-from rainpp.lanczos.choose_k import MOST, ROWS_PER_PARAMETER, choose_k, inflection, is_determined
+from rainpp.lanczos.choose_k import MOST, choose_k, inflection, reason_for_many
 from rainpp.lanczos.krylov import Krylov
 from rainpp.lanczos.watch import ritz_note
 from rainpp.types import silent
@@ -127,7 +127,7 @@ def find_eigenpairs(
     NotConverged : fewer than k positive eigenvalues exist, or they did not converge.
     """
     check_k(k, operator.dimension)
-    wanted = Wanted(k, num_classes, is_determined(num_rows, operator.dimension))
+    wanted = Wanted(k, num_classes, reason_for_many(num_rows, operator.dimension))
     return Search(operator, wanted, seed=seed, progress=progress, keeper=keeper).until(tolerance)
 
 
@@ -188,17 +188,17 @@ class Wanted:
     Attributes
     ----------
     k : a number, "auto" or "inflection".
-    determined : see `is_determined`.
+    many : why "auto" keeps `MOST` pairs; empty where the spectrum decides.
     """
 
     k: int | str
     num_classes: int
-    determined: bool
+    many: str
 
     @property
     def most_products(self) -> int:
         """Products after which Lanczos gives up."""
-        if isinstance(self.k, str) and not self.determined:
+        if isinstance(self.k, str) and not self.many:
             return 40 + 10 * self.num_classes
         return 100 + 20 * (MOST if isinstance(self.k, str) else int(self.k))
 
@@ -213,7 +213,7 @@ class Wanted:
         return choose_k(
             values[:known],
             self.num_classes,
-            determined=self.determined,
+            many=bool(self.many),
             complete=krylov.exhausted,
         )
 
@@ -223,12 +223,12 @@ class Wanted:
             return int(self.k), "given"
         found = self.count(krylov)
         if found is None:
-            least = MOST if self.determined else self.num_classes
+            least = MOST if self.many else self.num_classes
             return min(most, least), "what converged: the spectrum does not end its decay"
         if self.k == "inflection":
             return found, f"first inflection of the spectrum from {self.num_classes} on"
-        if self.determined:
-            return found, f"the first {MOST}: {ROWS_PER_PARAMETER} rows or more per parameter"
+        if self.many:
+            return found, f"the first {MOST}: {self.many}"
         return found, "eigenvalues of at least a quarter of the largest"
 
 

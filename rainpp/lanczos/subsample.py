@@ -18,7 +18,7 @@ from rainpp.lanczos.agreement import (
     compare,
     seen_from,
 )
-from rainpp.lanczos.choose_k import is_determined
+from rainpp.lanczos.choose_k import reason_for_many
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.eigenpairs import (
     TOLERANCE,
@@ -78,6 +78,7 @@ class Request:
     rows : "auto", "all", or a number of rows.
     kind : "hessian" or "gauss_newton".
     keeper : by the name of a Lanczos run, what remembers how far it came.
+    repairs : whether they are for an index with repairs.
     """
 
     model: Model
@@ -90,14 +91,20 @@ class Request:
     batch_size: int = 1024
     progress: Any = silent
     keeper: Callable[[str], Keeper] = Forgetful
+    repairs: bool = False
+
+    @property
+    def many(self) -> str:
+        """Why "auto" keeps thirty pairs; empty where it does not."""
+        rows, parameters = self.training.num_rows, self.model.num_params
+        return reason_for_many(rows, parameters, repairs=self.repairs)
 
     def search(self, operator: Any, name: str) -> Search:
         """A Lanczos run for the eigenpairs that are asked for, of an operator of this model."""
         check_k(self.k, operator.dimension)
-        determined = is_determined(self.training.num_rows, operator.dimension)
         return Search(
             operator,
-            Wanted(self.k, self.num_classes, determined),
+            Wanted(self.k, self.num_classes, self.many),
             seed=self.seed,
             progress=watched(self.progress, name, operator.rows),
             keeper=self.keeper(name),
@@ -156,7 +163,7 @@ def sampled_eigenpairs(request: Request) -> Found:
         pairs = request.search(both, "both").until(TOLERANCE)
         return Found(pairs, both.rows, (_judged(request, both, pairs),), both)
     trials: list[Agreement] = []
-    half = first_half(request.k, num_rows, request.model.num_params)
+    half = first_half(request.k, many=bool(request.many))
     largest = largest_half(num_rows)
     while half <= min(largest, strata.largest_half):
         both = _halves(request, strata, half)
@@ -173,10 +180,9 @@ def sampled_eigenpairs(request: Request) -> Found:
     return _from_all(request, tuple(trials))
 
 
-def first_half(k: int | str, num_rows: int, num_params: int) -> int:
+def first_half(k: int | str, *, many: bool) -> int:
     """Rows of the first halves that are tried."""
-    determined = is_determined(num_rows, num_params)
-    return _FIRST_OF_MANY if determined and isinstance(k, str) else FIRST_HALF
+    return _FIRST_OF_MANY if many and isinstance(k, str) else FIRST_HALF
 
 
 def largest_half(num_rows: int) -> int:

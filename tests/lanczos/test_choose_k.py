@@ -34,9 +34,9 @@ def test_a_quarter_of_the_largest_is_where_more_are_kept():
 def test_few_parameters_keep_thirty_or_all_there_are():
     tail = np.array(ADULT)[-1] * 0.95 ** np.arange(1, 41)
     values = np.r_[ADULT, tail]
-    assert choose_k(values, 2, determined=True) == MOST
-    assert choose_k(values[:12], 2, determined=True) is None
-    assert choose_k(values[:12], 2, determined=True, complete=True) == 12
+    assert choose_k(values, 2, many=True) == MOST
+    assert choose_k(values[:12], 2, many=True) is None
+    assert choose_k(values[:12], 2, many=True, complete=True) == 12
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_choice_is_within_two_percent_of_the_best_measured_k():
     seen = 0
     for run in results.load("choose_k")["runs"]:
         determined = is_determined(run["train_rows"], run["parameters"])
-        k = choose_k(np.array(run["eigenvalues"]), run["classes"], determined=determined)
+        k = choose_k(np.array(run["eigenvalues"]), run["classes"], many=determined)
         for query, found in run["auc_r"].items():
             if (run["case"], query) not in HOPELESS:
                 seen += 1
