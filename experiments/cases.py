@@ -135,6 +135,17 @@ def sst2_case(*, rows: int = 8000, words: int = 500, rate: float = 0.5, seed: in
     return _case(f"SST-2 {rate:.0%}", model, (inputs, planted), inference, complaints)
 
 
+def word_counts(
+    rows: int, words: int, *, seed: int
+) -> tuple[data.Floats, data.Labels, data.Floats, list[str]]:
+    """Counts of frequent words in some of SST-2, labels, those of the other part, and the words."""
+    training, tested = sentences()
+    training = training.sample(rows, random_state=seed)
+    names = _frequent(training["sentence"].tolist(), words)
+    inputs, inference = (_counts(frame["sentence"].tolist(), names) for frame in (training, tested))
+    return inputs, training["label"].to_numpy(np.int32), inference, list(names)
+
+
 def count_of(label: int, shape: tuple[int, ...]) -> Floats:
     """∂q/∂P of the number of rows predicted as `label`, which is too low."""
     weights = np.zeros(shape)

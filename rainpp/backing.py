@@ -109,8 +109,8 @@ class RetrainableBacking:
         return find_fix(ranking, by=by, most=most, kinds=kinds)
 
     def families(self, ranking: Ranking, count: int) -> pd.DataFrame:
-        """What the best of each family do together; see `rainpp.fix`."""
-        from rainpp.fix import compare_families
+        """What the best of each family do together; see `rainpp.families`."""
+        from rainpp.families import compare_families
 
         return compare_families(ranking, count)
 
@@ -166,6 +166,19 @@ class RetrainableBacking:
             * item.complaint.about.read(answers[item.result.setting])[1]
             for factor, item in zip(self.factors, self.complaints, strict=True)
         )
+
+    def reached(self, found: GroupEffect, model: Model) -> float:
+        """By how much the complaint's plain number improves under `model`; -inf where it is gone.
+
+        For several complaints the relaxed effect that was found: theirs is a weighted sum.
+        """
+        if len(self.complaints) != 1:
+            return found.effect
+        (item,) = self.complaints
+        setting = item.result.setting.with_model(self.registered.name, model)
+        complaint = item.complaint
+        hard = complaint.about.read(setting.evaluate())[0]
+        return complaint.direction * (hard - complaint.hard) if np.isfinite(hard) else -np.inf
 
     def changes(self, positions: np.ndarray) -> list[float]:
         """Predicted change of each complaint's quantity if all of `positions` are applied."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from rainpp.backing import RetrainableBacking
 from rainpp.errors import RainError, SettingsError
@@ -37,12 +36,16 @@ class Fix:
     interventions : best first, one for each row.
     needed : by how much the complaint's number must move, in its units.
     together : the predicted improvement of all of them; see `Ranking.group_effect`.
-    tried : (interventions, predicted improvement) of every prefix that was looked at.
+    reached : by how much the number itself, not the relaxed one, is predicted to move: the query's
+        plain answer by the model that training again is predicted to give. The relaxed sum for
+        several complaints.
+    tried : (interventions, what they reach) of every prefix that was looked at.
     """
 
     interventions: tuple[Intervention, ...] = field(repr=False)
     needed: float
     together: GroupEffect
+    reached: float
     tried: tuple[tuple[int, float], ...] = field(repr=False)
     patch: Patch = field(repr=False)
     backing: RetrainableBacking = field(repr=False)
@@ -50,7 +53,7 @@ class Fix:
     @property
     def resolves(self) -> bool:
         """Whether the complaint should be resolved by it."""
-        return self.together.effect >= self.needed
+        return self.reached >= self.needed
 
     def apply(self) -> TrainingSet:
         """A new training set with the fix applied; the one at hand is not touched."""
@@ -64,8 +67,8 @@ class Fix:
     def __repr__(self) -> str:
         found = "resolves the complaint" if self.resolves else "does not resolve the complaint"
         return (
-            f"Fix({len(self.interventions):,} interventions; predicted {self.together.effect:.4g} "
-            f"of {self.needed:.4g} needed: {found})"
+            f"Fix({len(self.interventions):,} interventions; predicted {self.reached:.4g} of "
+            f"{self.needed:.4g} needed: {found})"
         )
 
 
@@ -82,31 +85,11 @@ def find_fix(ranking: Ranking, *, by: float | None, most: int, kinds: Sequence[s
     return Fix(
         chosen,
         needed,
-        search.found[count],
-        tuple((size, each.effect) for size, each in sorted(search.found.items())),
+        *search.found[count],
+        tuple((size, reached) for size, (_, reached) in sorted(search.found.items())),
         patch_of(ranking, backing.training, positions[:count]),
         backing,
     )
-
-
-def compare_families(ranking: Ranking, count: int) -> pd.DataFrame:
-    """What `Ranking.families` does."""
-    backing = ranking.backing
-    if not isinstance(backing, RetrainableBacking):
-        raise RainError("`families` needs a ranking made from complaints on a database.")
-    rows: list[list[Any]] = []
-    for kind in ranking.interventions.kinds:
-        try:
-            positions = candidates(ranking, count, [kind])
-        except NothingHelps:
-            rows.append([kind, 0, 0.0, 0.0, 0.0, 0.0])
-            continue
-        singles = float(ranking.effects[positions].astype(np.float64).sum())
-        found, _ = predict_group(backing, positions, singles=singles, newton_steps=None)
-        rows.append([kind, positions.size, singles, found.effect, found.low, found.high])
-    columns = ["family", "rows", "first_order", "together", "low", "high"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.sort_values("together", ascending=False, kind="stable", ignore_index=True)
 
 
 class NothingHelps(RainError):
@@ -125,12 +108,20 @@ def needed_improvement(ranking: Ranking, by: Any) -> float:
         if not number or not 0 < float(by) < np.inf:
             raise SettingsError(f"`by` is {by!r}; it must be a finite number above 0.")
         return float(by)
-    targets = [item.want.target for item in ranking.complaints]
-    if len(ranking.complaints) != 1 or targets[0] is None:
+    needed = target_of(ranking)
+    if needed is None:
         raise SettingsError(
             "there is no target to reach: complain with should='equal', 'at_least' or 'at_most', "
             "or say by how much the number should move: fix(by=...)."
         )
+    return needed
+
+
+def target_of(ranking: Ranking) -> float | None:
+    """By how much the number must move to its target; None without one, or with several."""
+    targets = [item.want.target for item in ranking.complaints]
+    if len(targets) != 1 or targets[0] is None:
+        return None
     return abs(float(targets[0]) - ranking.complaints[0].hard)
 
 
@@ -176,7 +167,7 @@ class PrefixSearch:
     ) -> None:
         self._backing, self._positions, self._needed = backing, positions, needed
         self._sums = np.cumsum(effects[positions].astype(np.float64))
-        self.found: dict[int, GroupEffect] = {}
+        self.found: dict[int, tuple[GroupEffect, float]] = {}
 
     def smallest(self) -> int:
         """The smallest prefix that is predicted to do, to 3 %; all of them if none does."""
@@ -196,7 +187,7 @@ class PrefixSearch:
                 guess = min(math.ceil(guess * float(np.clip(ratio, 1.5, 2.5))), whole)
             else:
                 guess = (low + high + 1) // 2
-        enough = [size for size, each in self.found.items() if each.effect >= self._needed]
+        enough = [size for size, (_, moved) in self.found.items() if moved >= self._needed]
         if enough:
             return min(enough)
         self._predict(whole)
@@ -204,10 +195,11 @@ class PrefixSearch:
 
     def _predict(self, count: int) -> float:
         if count not in self.found:
-            self.found[count], _ = predict_group(
+            found, model = predict_group(
                 self._backing,
                 self._positions[:count],
                 singles=float(self._sums[count - 1]),
                 newton_steps=None,
             )
-        return self.found[count].effect
+            self.found[count] = found, self._backing.reached(found, model)
+        return self.found[count][1]

@@ -54,6 +54,7 @@ def predict_group(
     *,
     singles: float,
     newton_steps: int | None,
+    without: np.ndarray | None = None,
 ) -> tuple[GroupEffect, Model]:
     """The effect of applying all `positions` of the index's interventions, and the model after it.
 
@@ -63,6 +64,7 @@ def predict_group(
     singles : the sum of their single effects.
     newton_steps : at most how many, at least 1: fewer where nothing changes any more. None: until
         one changes the effect by less than 5 %, at least 2 and at most 12.
+    without : positions whose rows are left out beside, whatever they stand for.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def predict_group(
     if positions.size == 0:
         return GroupEffect(0, 0.0, 0.0, 0.0, 0.0, 0, converged=True), backing.model
     backing.check_unchanged()
-    steps = _NewtonSteps(backing, *_edited(backing, positions))
+    steps = _NewtonSteps(backing, *_edited(backing, positions, without))
     reached = [0.0, singles]
     for taken in range(1, most + 1):
         whole = steps.take()
@@ -158,7 +160,9 @@ class _NewtonSteps:
         return model.with_params(model.network.unravel(jax.device_put(theta)))
 
 
-def _edited(backing: RetrainableBacking, positions: np.ndarray) -> tuple[TrainingSet, int]:
+def _edited(
+    backing: RetrainableBacking, positions: np.ndarray, without: np.ndarray | None
+) -> tuple[TrainingSet, int]:
     """The rows with the interventions applied, and how many count.
 
     Deleted rows stay with a weight of 0: shapes do not change, so nothing is compiled again.
@@ -172,6 +176,9 @@ def _edited(backing: RetrainableBacking, positions: np.ndarray) -> tuple[Trainin
     weights[rows[gone]] = 0.0
     if relabelled.any():  # labels of a regression have a column, and no relabels
         changed[rows[relabelled]] = labels[relabelled]
+    if without is not None:
+        weights[table.rows(without)] = 0.0
+        gone = np.concatenate([gone, np.ones(without.size, bool)])
     counted = training.num_rows - int(gone.sum())
     if not counted:
         raise DataError("the interventions delete every training row.")

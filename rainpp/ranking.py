@@ -242,12 +242,17 @@ class Ranking:
         """Which kind of change resolves the complaint: the best `count` of each, together.
 
         Deletions may be of no use where a repair of the same rows is, and the other way round
-        (§6.9): each family's best rows are predicted together, as `group_effect` does.
+        (§6.9): each family's best rows are predicted together, as `group_effect` does. A number
+        can also be moved by changing rows that are right, so a model that has not seen the rows
+        is asked whether the changes are credible; see `rainpp.families`. A few Newton steps for
+        each family: seconds for thousands of rows.
 
         Returns
         -------
         DataFrame with family ("delete", "relabel", names of repairs), rows, first_order (the sum of
-        single effects), together, low and high, the most helpful family first.
+        single effects), together, low and high; share of what is missing to the target, up to 1;
+        credible, the mean probability of what the changes claim. By share x credible; without
+        a target by together.
 
         Raises
         ------

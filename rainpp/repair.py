@@ -219,7 +219,7 @@ class _State:
         positions = candidates(self.ranking, most, kinds, without.tolist())
         search = PrefixSearch(self.backing, self.ranking.effects, positions, goal.left(value))
         count = search.smallest()
-        chosen, promised = positions[:count], search.found[count]
+        chosen, (promised, _) = positions[:count], search.found[count]
         items = [self.ranking.interventions[int(place)] for place in chosen]
         before = self.backing.complaints[0].complaint
         patch = patch_of(self.ranking, self.training, chosen)
