@@ -26,7 +26,7 @@ from experiments import adult, data, mnist_flips, models, results, train
 from experiments.corrupt import flip_classes, flip_private_men
 from rainpp.backing import RetrainableBacking
 from rainpp.group_effect import predict_group
-from rainpp.verification import apply_interventions
+from rainpp.intervention.applying import apply_interventions
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 # ‖∇J‖ of the models compared; a hundredth of what `train` asks for otherwise.

@@ -14,10 +14,10 @@ from rainpp.backing import RetrainableBacking
 from rainpp.errors import RainError, SettingsError
 from rainpp.group_effect import predict_group
 from rainpp.intervention import Intervention
+from rainpp.intervention.applying import apply_interventions
 from rainpp.patch import Patch, patch_of
 from rainpp.refinement import GroupEffect
 from rainpp.training_set import TrainingSet
-from rainpp.verification import apply_interventions
 
 if TYPE_CHECKING:
     from rainpp.ranking import Ranking

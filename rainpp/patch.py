@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from rainpp.errors import ArtifactError, DataError, SettingsError
 from rainpp.index.store import as_path
-from rainpp.intervention import Intervention, Replace
+from rainpp.intervention import Intervention, InterventionTable, Replace
+from rainpp.intervention.applying import apply_interventions
+from rainpp.intervention.table import WORDS
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
-from rainpp.verification import apply_interventions
 
 if TYPE_CHECKING:
     from rainpp.ranking import Ranking
@@ -71,12 +72,26 @@ class Patch:
         numbers = np.arange(len(array)) if ids is None else np.asarray(ids)
         training = TrainingSet(inputs, array, numbers, np.ones(len(array)))
         same = TrainingSet(inputs, array.astype(_label_type(array)), numbers, training.weights)
-        if same.fingerprint != self.data:
-            raise DataError(
-                f"the patch was made for other training rows ({self.data[:12]}) than these "
-                f"({same.fingerprint[:12]}): other inputs, labels or order. It was not applied."
-            )
+        self._check_data(same)
         return apply_interventions(training, self._interventions(numbers), repairs)
+
+    def positions(self, training: TrainingSet, table: InterventionTable) -> np.ndarray:
+        """Where the changes stand among the interventions of an index, in the patch's order.
+
+        Parameters
+        ----------
+        training : the rows the patch was made for.
+
+        Raises
+        ------
+        DataError : as `apply`; the patch is empty, or gives a row a label that it has.
+        SettingsError : the index has no such family of changes.
+        """
+        self._check_data(training)
+        found = self._interventions(training.ids)
+        if not found:
+            raise DataError("the patch is empty: there is nothing to apply.")
+        return table.positions_of(found)
 
     def save(self, path: str | Path) -> Path:
         """Write it as Parquet.
@@ -100,6 +115,13 @@ class Patch:
             ) from problem
         return target
 
+    def _check_data(self, training: TrainingSet) -> None:
+        if training.fingerprint != self.data:
+            raise DataError(
+                f"the patch was made for other training rows ({self.data[:12]}) than these "
+                f"({training.fingerprint[:12]}): other inputs, labels or order. It was not applied."
+            )
+
     def _interventions(self, ids: np.ndarray) -> list[Intervention]:
         place = {value: row for row, value in enumerate(ids.tolist())}
         number = {text: label for label, text in enumerate(self.classes)}
@@ -109,6 +131,10 @@ class Patch:
             row, kind, new = item["id"], str(item["intervention"]), item["new"]
             if row not in place:
                 raise DataError(f"the patch names row {row!r}, which is not among the ids.")
+            if kind not in WORDS:
+                raise DataError(
+                    f"the patch has the intervention {kind!r}; it may have {', '.join(WORDS)}."
+                )
             if kind == "relabel" and new not in number:
                 raise DataError(
                     f"the patch gives row {row!r} the label {new!r}; the classes are "
@@ -169,11 +195,11 @@ def read_patch(path: str | Path) -> Patch:
     if missing:
         raise ArtifactError(f"`{source}` has no column `{missing[0]}`, so it is no patch.")
     frame = table.select(list(COLUMNS)).to_pandas()
-    unknown = set(frame["intervention"]) - {"delete", "relabel", "replace"}
+    unknown = set(frame["intervention"]) - set(WORDS)
     if unknown:
         raise ArtifactError(
-            f"`{source}` holds the intervention {min(map(str, unknown))!r}; it may hold delete, "
-            "relabel and replace."
+            f"`{source}` holds the intervention {min(map(str, unknown))!r}; it may hold "
+            f"{', '.join(WORDS)}."
         )
     return Patch(frame, tuple(map(str, about["classes"])), str(about.get("data")))
 

@@ -17,6 +17,7 @@ from rainpp.fix import PrefixSearch, candidates, needed_improvement
 from rainpp.index.artifact import Index
 from rainpp.index.build import precompute
 from rainpp.intervention import Delete, Relabel
+from rainpp.intervention.applying import apply_interventions
 from rainpp.intervention.kinds import Kind
 from rainpp.model import Model
 from rainpp.patch import Patch, patch_of
@@ -24,7 +25,7 @@ from rainpp.ranking import Ranking
 from rainpp.result import Result
 from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
-from rainpp.verification import Fit, apply_interventions, check_fit, retrained
+from rainpp.verification import Fit, check_fit, retrained
 
 
 @dataclass(frozen=True, slots=True)

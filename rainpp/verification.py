@@ -1,4 +1,4 @@
-"""Proof by retraining: apply the top interventions, train again, ask the same question."""
+"""Proof by retraining: apply interventions, train again, ask the same question."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import pandas as pd
 from rainpp.backing import RetrainableBacking
 from rainpp.bound_complaint import BoundComplaint
 from rainpp.complaint import Complaint
-from rainpp.errors import DataError, ModelError, RainError, SettingsError, named
-from rainpp.intervention import Intervention, Replace
-from rainpp.intervention.repair import not_at_hand, with_repairs
+from rainpp.errors import ModelError, RainError, SettingsError, named
+from rainpp.intervention import Intervention
+from rainpp.intervention.applying import apply_interventions
 from rainpp.model import Model
+from rainpp.patch import Patch
 from rainpp.ranking import Ranking
 from rainpp.relax.ask import AnyAnswer
 from rainpp.setting import Setting
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
+
+# Interventions that are applied where nobody says how many.
+_TOP = 100
 
 Fit = Callable[[PyTree, np.ndarray], Any]
 
@@ -97,34 +101,42 @@ class Verification:
         return note + self.frame().to_html(index=False)
 
 
-def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
-    """Apply the top interventions, retrain, rerun the query, and compare with the prediction.
+def verify(
+    ranking: Ranking, *, fit: Fit, top: int | None = None, patch: Patch | None = None
+) -> Verification:
+    """Apply interventions, retrain, rerun the query, and compare with the prediction.
 
     Parameters
     ----------
     fit : (inputs, labels) -> params; the training that made the model, on these rows. It may also
         return a Model, and for a model from Flax the variables or the trained NNX module.
-    top : how many interventions to apply, at most one per training row.
+    top : how many interventions to apply, the best ones, at most one per training row; 100 unless
+        there is a patch.
+    patch : apply exactly these changes instead: what `rainpp.read_patch` returns, perhaps with
+        lines deleted.
 
     Raises
     ------
-    RainError : the ranking has no database behind it, or the training rows are not at hand.
-    SettingsError : `top` is not a whole number of at least 1, or `fit` is not a function.
+    RainError : the ranking has no database behind it, the training rows are not at hand, or the
+        function behind a repair is not.
+    SettingsError : `top` is not a whole number of at least 1, `patch` is no patch, both are given,
+        or `fit` is not a function.
     ModelError : `fit` fails, or returns parameters or a model that cannot take the place of the
         one it was.
-    DataError : the database has changed since the complaint.
+    DataError : the database has changed since the complaint; the patch is for other rows, is empty,
+        or makes a change that the index does not know.
     """
     if not isinstance(ranking, Ranking):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingsError(
             f"`ranking` is a {type(ranking).__name__}; give what complaint.rank() returns."
         )
-    _check_options(fit, top)
+    _check_options(fit, top, patch)
     backing = ranking.backing
     if not isinstance(backing, RetrainableBacking):
         raise RainError("`verify` needs a ranking made from complaints on a database.")
     settings = list(dict.fromkeys(bound.result.setting for bound in backing.complaints))
     backing.check_unchanged()
-    positions = ranking.positions(top)
+    positions = _positions(ranking, backing, top, patch)
     changes = _predicted_changes(ranking, backing, positions)
     promised = _answers(settings, backing.registered.name, backing.after(positions))
     applied = [ranking.interventions[int(position)] for position in positions]
@@ -138,52 +150,13 @@ def verify(ranking: Ranking, *, fit: Fit, top: int = 100) -> Verification:
     return Verification(tuple(outcomes), tuple(applied), model)
 
 
-def apply_interventions(
-    training: TrainingSet,
-    interventions: Sequence[Intervention],
-    repairs: Sequence[Replace] = (),
-) -> TrainingSet:
-    """A new training set with the interventions applied; the given one is not touched.
-
-    Parameters
-    ----------
-    repairs : the functions behind replacements, found by their names.
-
-    Raises
-    ------
-    SettingsError : two interventions on one row.
-    DataError : nothing would be left to train on.
-    RainError : a repair is not among `repairs`.
-    """
-    rows = [item.row for item in interventions]
-    if len(set(rows)) < len(rows):
-        raise SettingsError("two interventions on the same training row; apply one of them.")
-    labels = training.labels.copy()
-    keep = np.ones(training.num_rows, bool)
-    for item in interventions:
-        if item.kind == "delete":
-            keep[item.row] = False
-        elif item.kind == "relabel":
-            labels[item.row] = item.detail
-    if not keep.any():
-        raise DataError("the interventions delete every training row.")
-    inputs = _replaced(training, interventions, repairs)
-    edited = TrainingSet(inputs, labels, training.ids, training.weights)
-    return edited.take(np.flatnonzero(keep))
-
-
-def _replaced(
-    training: TrainingSet, interventions: Sequence[Intervention], repairs: Sequence[Replace]
-) -> PyTree:
-    """Inputs, where rows are replaced with what their repairs make of them."""
-    numbers = {item.name: number for number, item in enumerate(repairs)}
-    found = [item for item in interventions if item.kind == "replace"]
-    for item in found:
-        if item.detail not in numbers:
-            raise not_at_hand(str(item.detail))
-    rows = np.array([item.row for item in found], np.intp)
-    which = np.array([numbers[str(item.detail)] for item in found], np.intp)
-    return with_repairs(training.inputs, rows, which, tuple(repairs))
+def _positions(
+    ranking: Ranking, backing: RetrainableBacking, top: int | None, patch: Patch | None
+) -> np.ndarray:
+    """Where the interventions to apply stand in the ranking."""
+    if patch is None:
+        return ranking.positions(_TOP if top is None else top)
+    return patch.positions(backing.training, ranking.interventions)
 
 
 def _predicted_changes(
@@ -196,13 +169,20 @@ def _predicted_changes(
     return backing.changes(positions)
 
 
-def _check_options(fit: Any, top: Any) -> None:
+def _check_options(fit: Any, top: Any, patch: Any) -> None:
     whole = isinstance(top, int | np.integer) and not isinstance(top, bool)
-    if not whole or top < 1:
+    if top is not None and (not whole or top < 1):
         raise SettingsError(
             f"`top` is {top!r}; it must be a whole number: at least one intervention must be "
             "applied."
         )
+    if patch is not None and not isinstance(patch, Patch):
+        raise SettingsError(
+            f"`patch` is a {type(patch).__name__}; give what rainpp.read_patch returns, or the "
+            "patch of a fix."
+        )
+    if top is not None and patch is not None:
+        raise SettingsError("`top` and `patch` both say what to apply; give one of them.")
     check_fit(fit)
 
 

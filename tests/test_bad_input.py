@@ -571,7 +571,7 @@ def test_refine_takes_whole_steps(shared, steps):
 # --- verify -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("top", [0, -1, True, None, "x", 1.5, [1], float("nan")])
+@pytest.mark.parametrize("top", [0, -1, True, "x", 1.5, [1], float("nan")])
 def test_verify_applies_a_whole_number(shared, top):
     with pytest.raises(SettingsError, match="`top` is"):
         rainpp.verify(shared.ranking, fit=same_weights(shared), top=top)

@@ -7,8 +7,8 @@ import pytest
 
 import rainpp
 from rainpp.errors import ConflictWarning, DataError, RainError, SettingsError
+from rainpp.intervention.applying import apply_interventions
 from rainpp.ranking import Ranking
-from rainpp.verification import apply_interventions
 from tests import oracles
 from tests.online import BY_REGION, COUNT, make_scene
 

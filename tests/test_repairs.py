@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -16,7 +18,8 @@ from rainpp.errors import (
     StaleCurvatureWarning,
 )
 from rainpp.index.projecting import InMemory, Work, project_rows
-from rainpp.verification import apply_interventions
+from rainpp.intervention import Intervention, InterventionTable
+from rainpp.intervention.applying import apply_interventions
 from tests import oracles
 from tests.online import COUNT, make_scene
 
@@ -63,6 +66,34 @@ def test_families_stand_one_after_the_other(index):
     assert_array_equal(table.new_labels(positions), labels)
     with pytest.raises(SettingsError, match=r"no intervention 'blur'.*halve, negate"):
         table.of("blur")
+
+
+def test_interventions_are_found_again(index):
+    table = index.interventions
+    everything = list(table)
+    assert_array_equal(table.positions_of(everything), np.arange(len(table)))
+    shuffled = np.random.default_rng(0).permutation(len(table))[:40]
+    assert_array_equal(table.positions_of([everything[i] for i in shuffled]), shuffled)
+    assert table.positions_of([]).size == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "error", "words"),
+    [
+        ("replace", "blur", SettingsError, "no intervention 'blur'.*halve, negate"),
+        ("relabel", 7, DataError, "row 3 is to get the label 7, which is no class"),
+        ("relabel", -1, DataError, "row 3 is to get the label -1, which is no class"),
+        ("relabel", None, DataError, "row 3 is to get the label .*, it has already"),
+    ],
+)
+def test_interventions_that_are_not_there(index, kind, detail, error, words):
+    table = index.interventions
+    own = int(table.labels[3]) if kind == "relabel" and detail is None else detail
+    with pytest.raises(error, match=words):
+        table.positions_of([Intervention(3, 3, kind, own)])
+    less = InterventionTable(("delete",), table.ids, table.labels, table.num_classes)
+    with pytest.raises(SettingsError, match=r"there is no intervention .*; it has delete"):
+        less.positions_of([Intervention(3, 3, kind, own)])
 
 
 @pytest.mark.parametrize("row", [0, 17, 55])
@@ -341,6 +372,90 @@ def test_families_are_compared_by_what_their_best_do_together(ranking):
     assert alone.together.first_order == pytest.approx(first["first_order"])
     with pytest.raises(SettingsError, match="`most` is 0"):
         ranking.families(0)
+
+
+# The proof of a patch
+
+
+def test_a_patch_is_proved_as_the_prefix_it_came_from(scene, asked, tmp_path):
+    patch = rainpp.read_patch(asked.fix().save(tmp_path / "fix.parquet"))
+    top = rainpp.verify(asked, fit=retrain(scene), top=len(patch))
+    proof = rainpp.verify(asked, fit=retrain(scene), patch=patch)
+    assert proof.applied == top.applied
+    assert {item.kind for item in proof.applied} > {"replace"}
+    assert proof.frame().equals(top.frame())
+
+
+def test_lines_a_reviewer_deleted_are_not_applied(scene, index, asked, tmp_path):
+    patch = rainpp.read_patch(asked.fix().save(tmp_path / "fix.parquet"))
+    patch = replace(patch, frame=patch.frame.iloc[3:0:-2])
+    problem, seen = scene.problem, []
+
+    def fit(inputs, labels):
+        seen.append((inputs, labels))
+        return oracles.solve(problem.model, inputs, labels).params
+
+    proof = rainpp.verify(asked, fit=fit, patch=patch)
+    assert [item.train_id for item in proof.applied] == patch.frame["id"].tolist()
+    wanted = patch.apply(problem.inputs, problem.labels, repairs=index.repairs)
+    assert_array_equal(seen[0][0], wanted.inputs)
+    assert_array_equal(seen[0][1], wanted.labels)
+    outcome = proof.outcomes[0]
+    gained, promised = (
+        value - outcome.before_relaxed for value in (outcome.after_relaxed, outcome.predicted)
+    )
+    assert gained == pytest.approx(promised, rel=0.05)
+    assert outcome.predicted != rainpp.verify(asked, fit=fit, top=2).outcomes[0].predicted
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"data": "0" * 64}, DataError, "made for other training rows"),
+        ({"id": 4711}, DataError, "row 4711, which is not among the ids"),
+        ({"intervention": "relabel", "new": "9"}, DataError, "the label '9'; the classes are 0, 1"),
+        ({"intervention": "relabel", "new": None}, DataError, "the label None; the classes"),
+        ({"intervention": "replace", "new": "blur"}, SettingsError, "no intervention 'blur'"),
+        ({"intervention": "blur", "new": "1"}, DataError, "has the intervention 'blur'"),
+        ({"classes": tuple("0123456789"), "intervention": "relabel", "new": "9"}, DataError,
+         "the label 9, which is no class"),
+    ],
+)  # fmt: skip
+def test_patches_that_do_not_fit_are_refused_before_training(asked, change, error, words):
+    patch = asked.fix().patch
+    fields = {name: change[name] for name in ("data", "classes") if name in change}
+    patch = replace(patch, frame=patch.frame.astype(object), **fields)
+    for column in set(change) - set(fields):
+        patch.frame.loc[0, column] = change[column]
+    with pytest.raises(error, match=words):
+        rainpp.verify(asked, fit=never, patch=patch)
+
+
+def never(*_):
+    raise AssertionError("this should have been refused before training")
+
+
+def test_what_verify_applies_is_said_once(asked, scene):
+    patch = asked.fix().patch
+    with pytest.raises(SettingsError, match="`top` and `patch` both say"):
+        rainpp.verify(asked, fit=never, top=100, patch=patch)
+    with pytest.raises(SettingsError, match="`patch` is a DataFrame"):
+        rainpp.verify(asked, fit=never, patch=patch.frame)
+    with pytest.raises(DataError, match="the patch is empty"):
+        rainpp.verify(asked, fit=never, patch=replace(patch, frame=patch.frame.iloc[:0]))
+    repeated = replace(patch, frame=patch.frame.iloc[[0, 0]])
+    with pytest.raises(DataError, match="twice; keep one"):
+        rainpp.verify(asked, fit=never, patch=repeated)
+    assert len(rainpp.verify(asked, fit=retrain(scene)).applied) == 80
+
+
+def test_a_patch_with_repairs_needs_their_functions(scene, index, asked):
+    patch = asked.fix(kinds=["halve", "negate"], by=0.5).patch
+    database = rainpp.connect(scene.database.connection)
+    database.register_model("predict", scene.problem.model, replace(index, repairs=()))
+    bare = database.sql(COUNT).complain("n", should="increase").rank()
+    with pytest.raises(RainError, match=r"function behind the repair .* is not at hand"):
+        rainpp.verify(bare, fit=never, patch=patch)
 
 
 # The loop

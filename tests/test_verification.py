@@ -4,7 +4,7 @@ import pytest
 import rainpp
 from rainpp.errors import DataError, ModelError, RainError, SettingsError
 from rainpp.intervention import Intervention
-from rainpp.verification import apply_interventions
+from rainpp.intervention.applying import apply_interventions
 from tests import oracles
 from tests.online import BY_REGION, COUNT, make_scene
 

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from rainpp.errors import SettingsError
+from rainpp.errors import DataError, SettingsError
 from rainpp.intervention.kinds import Delete, Intervention, Kind, Relabel, Replace
 
 KINDS = {kind.name: kind for kind in (Delete, Relabel)}
@@ -128,6 +128,36 @@ class InterventionTable(Sequence[Intervention]):
         """Which of `repairs` each intervention is; -1 for a deletion or a relabel."""
         last = positions - self.relabels.stop
         return np.where(last < 0, -1, last // max(self.num_rows, 1))
+
+    def positions_of(self, items: Sequence[Intervention]) -> np.ndarray:
+        """Where each of `items` stands: the inverse of indexing, for all of them at once.
+
+        Raises
+        ------
+        SettingsError : the index has no such family.
+        DataError : a new label is none of the classes, or the one its row has.
+        """
+        rows = np.array([item.row for item in items], np.intp)
+        names = [item.detail if item.kind == "replace" else item.kind for item in items]
+        families, of_item = np.unique(np.array(names, str), return_inverse=True)
+        starts = np.array([self.of(name).start for name in families.tolist()], np.intp)
+        found = starts[of_item] + rows
+        again = np.flatnonzero([item.kind == "relabel" for item in items])
+        if again.size:
+            labels = np.array([item.detail for item in items if item.kind == "relabel"], np.intp)
+            shifts = self._shifts(rows[again], labels)
+            found[again] = self.relabels.start + rows[again] * (self.num_classes - 1) + shifts - 1
+        return found
+
+    def _shifts(self, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Which of the relabels of its row each label is, from 1."""
+        shifts = (labels - self.labels[rows]) % self.num_classes
+        wrong = np.flatnonzero((shifts == 0) | (labels < 0) | (labels >= self.num_classes))
+        if wrong.size:
+            row, label = rows[wrong[0]], int(labels[wrong[0]])
+            has = "it has already" if shifts[wrong[0]] == 0 else "which is no class of this index"
+            raise DataError(f"row {self.ids[row].item()!r} is to get the label {label}, {has}.")
+        return shifts
 
     def best_by_row(self, scores: np.ndarray) -> np.ndarray:
         """The largest of each row's scores over its interventions (n,)."""
