@@ -6,6 +6,7 @@
     factory = "shop.models:clothing"       # (path of the checkpoint) -> rainpp.Model
     checkpoint = "model.ckpt"
     name = "predict"                       # what SQL calls it
+    fit = "shop.models:fit"                # (inputs, labels) -> params: to train again
 
     [training]
     path = "train.parquet"                 # or .csv, or .npz with arrays `inputs` and `labels`
@@ -17,6 +18,7 @@
     path = "clothing.rain"
     k = "auto"
     interventions = ["delete", "relabel"]
+    repairs = ["shop.repairs:CLEAR"]       # each a rainpp.Replace, or a function that returns one
     matmul = "float32"                     # or "bfloat16": products of 2 to 3 digits
     storage = "float32"                    # of the projections; or "float16", "int8"
     memory = "8GB"                         # beside the rows; half of what is free by default
@@ -68,6 +70,12 @@ def _read_import(value: Any, _folder: Path) -> str | None:
     return value if found else None
 
 
+def _read_imports(value: Any, folder: Path) -> tuple[str, ...] | None:
+    names = _read_words(value, folder) or ()
+    known = names and len(set(names)) == len(names) and all(_read_import(x, folder) for x in names)
+    return names if known else None
+
+
 def _read_word(value: Any, _folder: Path) -> str | None:
     return value if isinstance(value, str) and value else None
 
@@ -117,6 +125,7 @@ def _is_list(value: Any) -> bool:
 
 _PATH = _Rule(_read_path, "a path")
 _IMPORT = _Rule(_read_import, 'a string like "package.module:function"')
+_IMPORTS = _Rule(_read_imports, 'a list of different strings like "package.module:name"')
 _WORD = _Rule(_read_word, "a string that is not empty")
 _NAME = _Rule(_read_identifier, "a plain SQL identifier")
 _WORDS = _Rule(_read_words, "a name or a list of names")
@@ -128,12 +137,13 @@ _KINDS = _Rule(_read_interventions, f"a list of different words from {list(_INTE
 _CLASSES = _Rule(_read_classes, "a list of strings or numbers, one for each output of the model")
 
 _RULES: dict[str, dict[str, _Rule]] = {
-    "model": {"factory": _IMPORT, "checkpoint": _PATH, "name": _NAME},
+    "model": {"factory": _IMPORT, "checkpoint": _PATH, "name": _NAME, "fit": _IMPORT},
     "training": {"path": _PATH, "inputs": _WORDS, "label": _WORD, "id": _WORD},
     "index": {
         "path": _PATH,
         "k": _K,
         "interventions": _KINDS,
+        "repairs": _IMPORTS,
         "matmul": _MATMUL,
         "memory": _MEMORY,
         "storage": _STORAGE,
@@ -150,11 +160,12 @@ _RULES: dict[str, dict[str, _Rule]] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Where the trained model comes from."""
+    """Where the trained model comes from, and how it is trained."""
 
     factory: str | None = None
     checkpoint: Path | None = None
     name: str = "predict"
+    fit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,7 @@ class IndexSettings:
     path: Path | None = None
     k: int | str = "auto"
     interventions: tuple[str, ...] | None = None
+    repairs: tuple[str, ...] | None = None
     matmul: str = "float32"
     memory: int | str | None = None
     storage: str = "float32"

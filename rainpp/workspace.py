@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from rainpp.adapters.import_path import load_function
+from rainpp.adapters.import_path import load_function, load_value
 from rainpp.adapters.training_file import Columns, TrainingRows, read_training
 from rainpp.database import Database, connect
 from rainpp.errors import RainError, SettingsError, named
 from rainpp.index.artifact import Index, load
 from rainpp.index.build import precompute
 from rainpp.index.estimate import Estimate, estimate
+from rainpp.index.prepare import default_kinds
 from rainpp.index.together import several_processes
 from rainpp.inference import Encode, resolve_columns, resolve_table
-from rainpp.intervention import Delete, Relabel
+from rainpp.intervention import Delete, Kind, Relabel, Replace
 from rainpp.model import Model
 from rainpp.settings import Settings
 from rainpp.training_set import TrainingSet
@@ -62,6 +66,44 @@ def read_rows(settings: Settings) -> TrainingRows:
     return read_training(path, columns, classes=settings.database.classes)
 
 
+def load_fit(settings: Settings) -> Callable[..., Any]:
+    """The user's training, (inputs, labels) -> params.
+
+    Raises
+    ------
+    SettingsError : it is missing, or cannot be called so.
+    """
+    return _load(settings, settings.require("model", "fit"), "[model] fit", ("inputs", "labels"))
+
+
+def load_repairs(settings: Settings) -> list[Replace]:
+    """The repairs that `[index] repairs` names, in that order.
+
+    Raises
+    ------
+    SettingsError : one is not there, or is no rainpp.Replace and no function that returns one.
+    """
+    return [_load_repair(settings, reference) for reference in settings.index.repairs or ()]
+
+
+def _load_repair(settings: Settings, reference: str) -> Replace:
+    key = "[index] repairs"
+    found = load_value(reference, key=key, folder=_folder(settings))
+    if callable(found):
+        make = _load(settings, reference, key, ())
+        try:
+            found = make()
+        except Exception as problem:
+            said = f"`{key}` names {reference!r}, which fails: {named(problem)}"
+            raise SettingsError(said) from problem
+    if not isinstance(found, Replace):
+        raise SettingsError(
+            f"`{key}` names {reference!r}, which gives a {type(found).__name__}; it must be a "
+            "rainpp.Replace, or a function without arguments that returns one."
+        )
+    return found
+
+
 def build_index(settings: Settings, progress: Progress = silent) -> Index:
     """Precompute the index and, if a table is named, the projections of its predictions.
 
@@ -74,7 +116,7 @@ def build_index(settings: Settings, progress: Progress = silent) -> Index:
     index = precompute(model, rows.inputs, rows.labels, again=False, progress=progress, **options)
     if settings.database.path is not None:
         _register(settings, model, index, progress=progress).close()
-        index = load(path, verify=False)
+        index = replace(load(path, verify=False), seconds=index.seconds)
     return index
 
 
@@ -102,10 +144,9 @@ def _request(settings: Settings) -> tuple[Model, TrainingRows, dict[str, Any]]:
     model, rows = open_model(settings), read_rows(settings)
     if settings.database.path is not None:
         _rehearse(settings, model, rows)
-    names = settings.index.interventions
     options = {
         "k": settings.index.k,
-        "interventions": [_INTERVENTIONS[name]() for name in names] if names else None,
+        "interventions": _kinds(settings, model),
         "ids": rows.ids,
         "matmul": settings.index.matmul,
         "storage": settings.index.storage,
@@ -120,16 +161,24 @@ def open_database(settings: Settings, *, with_training: bool = False) -> Databas
 
     Parameters
     ----------
-    with_training : also read the training rows, which `refine` and `verify` need.
+    with_training : also read the training rows and load the repairs, which `refine`, `fix` and
+        `verify` need.
 
     Raises
     ------
     RainError : something is missing, damaged, or belongs to another model.
     """
     model = open_model(settings)
-    index = load(settings.require("index", "path"))
+    repairs = load_repairs(settings) if with_training else ()
+    index = load(settings.require("index", "path"), repairs=repairs)
     rows = read_rows(settings) if with_training else None
     return _register(settings, model, index, rows)
+
+
+def _kinds(settings: Settings, model: Model) -> list[Kind]:
+    names = settings.index.interventions
+    plain = [_INTERVENTIONS[name]() for name in names] if names else default_kinds(model)
+    return [*plain, *load_repairs(settings)]
 
 
 def _rehearse(settings: Settings, model: Model, rows: TrainingRows) -> None:
@@ -180,5 +229,8 @@ def _encode(settings: Settings) -> Encode | None:
 
 
 def _load(settings: Settings, reference: str, key: str, arguments: tuple[str, ...]) -> Any:
-    folder = settings.file.parent if settings.file else None
-    return load_function(reference, key=key, arguments=arguments, folder=folder)
+    return load_function(reference, key=key, arguments=arguments, folder=_folder(settings))
+
+
+def _folder(settings: Settings) -> Path | None:
+    return settings.file.parent if settings.file else None

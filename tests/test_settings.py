@@ -16,6 +16,7 @@ EVERY_KEY = """
 factory = "shop.models:clothing"
 checkpoint = "model.ckpt"
 name = "predict_item"
+fit = "shop.models:fit"
 [training]
 path = "train.parquet"
 inputs = ["red", "green"]
@@ -25,6 +26,7 @@ id = "row"
 path = "/indexes/clothing.rain"
 k = 30
 interventions = ["delete"]
+repairs = ["shop.repairs:CLEAR", "shop.repairs:spell"]
 [database]
 path = "shop.duckdb"
 table = "photos"
@@ -50,6 +52,8 @@ def test_every_key(file, tmp_path):
     found = read_settings(file(EVERY_KEY))
     assert found.model.factory == "shop.models:clothing"
     assert found.model.checkpoint == tmp_path / "model.ckpt"
+    assert found.model.fit == "shop.models:fit"
+    assert found.index.repairs == ("shop.repairs:CLEAR", "shop.repairs:spell")
     assert found.training.inputs == ("red", "green")
     assert found.index.path == Path("/indexes/clothing.rain")
     assert (found.index.k, found.index.interventions) == (30, ("delete",))
@@ -91,6 +95,10 @@ def test_no_file_means_defaults_unless_it_was_named(tmp_path, monkeypatch):
         ('[index]\ninterventions = ["delete", "repair"]', "'repair'.*'delete', 'relabel'"),
         ('[index]\ninterventions = ["delete", "delete"]', "different words"),
         ('[model]\nfactory = "shop.models"', '"package.module:function"'),
+        ('[model]\nfit = "train.py"', '"package.module:function"'),
+        ('[index]\nrepairs = ["shop:CLEAR", "clear"]', "a list of different strings like"),
+        ('[index]\nrepairs = ["shop:CLEAR", "shop:CLEAR"]', "a list of different strings like"),
+        ("[index]\nrepairs = []", "a list of different strings like"),
         ('[model]\nname = "drop table"', "a plain SQL identifier"),
         ("[training]\npath = 3", "is 3; it must be a path"),
         ("[training]\ninputs = []", "a name or a list of names"),

@@ -1,4 +1,4 @@
-"""Functions of the user's own code, named as "package.module:function"."""
+"""What is in the user's own code, named as "package.module:name"."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def load_function(
     ------
     SettingsError : no such module, it fails to import, no such function, or other arguments.
     """
-    module_name, _, name = reference.partition(":")
-    module = _import_module(module_name, key, [folder or Path.cwd(), Path.cwd()])
-    function = getattr(module, name, None)
+    function, (module_name, name) = _found(reference, key, folder)
     if not callable(function):
         raise SettingsError(
             f"`{key}` is {reference!r}, but `{module_name}` has no function `{name}`."
@@ -46,6 +44,26 @@ def load_function(
             f"{name}({', '.join(arguments)}): {problem}."
         ) from problem
     return function
+
+
+def load_value(reference: str, *, key: str, folder: Path | None = None) -> Any:
+    """Whatever "package.module:name" names; the rest as `load_function`.
+
+    Raises
+    ------
+    SettingsError : no such module, it fails to import, or it has no such name.
+    """
+    value, (module_name, name) = _found(reference, key, folder)
+    if value is None:
+        raise SettingsError(f"`{key}` is {reference!r}, but `{module_name}` has no `{name}`.")
+    return value
+
+
+def _found(reference: str, key: str, folder: Path | None) -> tuple[Any, tuple[str, str]]:
+    """The value, None where there is none, and the two parts of its name."""
+    module_name, _, name = reference.partition(":")
+    module = _import_module(module_name, key, [folder or Path.cwd(), Path.cwd()])
+    return getattr(module, name, None), (module_name, name)
 
 
 def _import_module(name: str, key: str, folders: list[Path]) -> Any:

@@ -41,6 +41,9 @@ class Index:
     path : its directory, or None while it lives in memory only.
     training : the rows it was built from, when they are at hand (`refine`, `verify` need them).
     repairs : the functions behind its repairs, when they are at hand: no file holds them.
+    seconds : what the call that built it spent on projecting each family, compilation and repairs
+        included. Deletions and relabels share a pass. Empty for an index that was opened: files do
+        not depend on how long they took.
     """
 
     manifest: dict[str, Any]
@@ -48,6 +51,7 @@ class Index:
     path: Path | None = None
     training: TrainingSet | None = field(default=None, repr=False)
     repairs: tuple[Replace, ...] = field(default=(), repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
     _placed: OnDevice | None = field(default=None, repr=False)
 
     @property

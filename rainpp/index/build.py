@@ -131,11 +131,12 @@ def _built(prepared: Prepared, *, again: bool, progress: Progress) -> Index:
     progress("losses and gradient", 2, 2)
     with joint_workbench(target, prepared.request, losses) as bench:
         built = _computed(prepared, bench, _Before(losses, optimality), progress)
+        known: dict[str, Any] = {"repairs": prepared.repairs, "seconds": built.seconds}
         if target is None:
             manifest, arrays = built.finished()
-            return Index(manifest, arrays, training=training, repairs=prepared.repairs)
+            return Index(manifest, arrays, training=training, **known)
         bench.write(built.finished)
-    return replace(open_everywhere(target, training), repairs=prepared.repairs)
+    return replace(open_everywhere(target, training), **known)
 
 
 # Bytes of rows on the device in the one pass that needs each of them once: a copy of 60 000 rows
@@ -167,6 +168,7 @@ class _Built:
     prepared: Prepared
     manifest: dict[str, Any]
     arrays: dict[str, Any]
+    seconds: dict[str, float]
 
     def finished(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Manifest and arrays as they are written."""
@@ -191,7 +193,9 @@ def _computed(prepared: Prepared, bench: Bench, before: _Before, progress: Progr
         repairs=bool(prepared.repairs),
     )
     found, eigenpair_batch = find_in_memory(working, request, bench)
-    projections, projection_batch = project_in_memory(working, found.pairs.vectors, bench, progress)
+    projections, projection_batch, seconds = project_in_memory(
+        working, found.pairs.vectors, bench, progress
+    )
     memory = {
         "budget": prepared.budget.total if prepared.budget.given else None,
         "eigenpairs": eigenpair_batch,
@@ -204,7 +208,7 @@ def _computed(prepared: Prepared, bench: Bench, before: _Before, progress: Progr
         "self_checks": run_checks(prepared, found, before.optimality),
     }
     arrays = {**_arrays(prepared.training, found, before.losses), **projections}
-    return _Built(prepared, manifest, arrays)
+    return _Built(prepared, manifest, arrays, seconds)
 
 
 def _arrays(training: TrainingSet, found: Found, losses: np.ndarray) -> dict[str, Any]:

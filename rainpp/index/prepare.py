@@ -131,7 +131,7 @@ def prepare(model: Model, inputs: PyTree, labels: Any, options: Options) -> Prep
     _check(model, options)
     training = TrainingSet.checked(model, inputs, labels, ids=options.ids, weights=options.weights)
     check_rows(options.curvature_rows, training.num_rows)
-    asked = _defaults(model) if options.interventions is None else options.interventions
+    asked = default_kinds(model) if options.interventions is None else options.interventions
     kinds = kind_names(asked)
     repairs = tuple(item for item in asked if isinstance(item, Replace))
     if "relabel" in kinds and model.task == "regression":
@@ -167,7 +167,8 @@ def _check(model: Model, options: Options) -> None:
 _REPAIRED_ROWS = 32
 
 
-def _defaults(model: Model) -> list[Kind]:
+def default_kinds(model: Model) -> list[Kind]:
+    """Families that are scored where nobody says which."""
     return [Delete()] if model.task == "regression" else [Delete(), Relabel()]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
@@ -57,6 +59,20 @@ class Storage(Protocol):
         ...
 
 
+class Clock:
+    """Seconds by name, added up over chunks and tries."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, name: str) -> Generator[None]:
+        """Add what the block takes."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
 @dataclass(frozen=True, eq=False)
 class Work:
     """What is to be projected: an array `projections` (N, k) and `plausibility` (N,).
@@ -72,6 +88,13 @@ class Work:
     num_classes: int
     batch_size: int = 512
     repairs: tuple[Replace, ...] = ()
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def together(self) -> str:
+        """The families of the pass over the rows as they are; repairs need its gradients too."""
+        names = [item.name for item in self.repairs]
+        return ", ".join(kind for kind in self.kinds if kind not in names) or "gradients"
 
     @property
     def size(self) -> int:
@@ -119,9 +142,10 @@ class Work:
         n, part = self.training.num_rows, self.part(where)
         first = self.size - len(self.repairs) * n
         for number, item in enumerate(self.repairs):
-            inputs = repaired(item, part.inputs, start=where.start)
-            new = TrainingSet(inputs, part.labels, part.ids, part.weights)
-            after = project_training(self.model, new, vectors, batch_size=self.batch_size)
+            with self.clock.timing(item.name):
+                inputs = repaired(item, part.inputs, start=where.start)
+                new = TrainingSet(inputs, part.labels, part.ids, part.weights)
+                after = project_training(self.model, new, vectors, batch_size=self.batch_size)
             start = first + number * n + where.start
             change = found.gradients - after.gradients
             yield start, change, np.ones(len(change), change.dtype)
@@ -148,14 +172,15 @@ def project_rows(work: Work, storage: Storage, progress: Progress = silent) -> N
             continue
         # Done rows end at a chunk, unless chunks were longer or shorter then.
         where = slice(max(chunk.start, storage.done), chunk.stop)
-        found = project_training(
-            work.model,
-            work.part(where),
-            vectors,
-            relabel=relabel,
-            batch_size=work.batch_size,
-            progress=_shifted(progress, where.start, num_rows),
-        )
+        with work.clock.timing(work.together):
+            found = project_training(
+                work.model,
+                work.part(where),
+                vectors,
+                relabel=relabel,
+                batch_size=work.batch_size,
+                progress=_shifted(progress, where.start, num_rows),
+            )
         _check_finite(found.gradients, where.start)
         pieces = [*work.pieces(where, found), *work.replaced(where, found, vectors)]
         _store(work, found, pieces, storage)

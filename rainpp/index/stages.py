@@ -61,8 +61,10 @@ def vectors_held(k: int) -> int:
 
 def project_in_memory(
     prepared: Prepared, vectors: np.ndarray, bench: Bench, progress: Progress
-) -> tuple[dict[str, np.ndarray | Finished], dict[str, Any]]:
+) -> tuple[dict[str, np.ndarray | Finished], dict[str, Any], dict[str, float]]:
     """Projections and plausibility in batches that fit, and what the manifest says about them.
+
+    And the seconds that went into each family; see `Index.seconds`.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def project_in_memory(
         fit.batch,
         budget,
     )
-    return storage.finished(), _noted(fit, batch)
+    return storage.finished(), _noted(fit, batch), work.clock.seconds
 
 
 def _remembered(bench: Bench, name: str, make: Callable[[], Fit]) -> Fit:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rainpp.adapters.import_path import load_function
+from rainpp.adapters.import_path import load_function, load_value
 from rainpp.errors import SettingsError
 
 SOURCE = """
@@ -41,6 +41,14 @@ def test_the_current_folder_is_importable():
     assert load("shop_x.models:one")(5) == 5
     assert load("shop_x.models:many", "red", "green")(1, 2) == (1, 2)
     assert load("collections:OrderedDict", "pairs")
+
+
+def test_values_are_no_functions():
+    assert load_value("shop_x.models:value", key="[index] repairs") == 3
+    with pytest.raises(SettingsError, match=r"`\[index\] repairs` is .*has no `three`"):
+        load_value("shop_x.models:three", key="[index] repairs")
+    with pytest.raises(SettingsError, match=r"`\[index\] repairs` names .*ZeroDivisionError"):
+        load_value("shop_x.broken:one", key="[index] repairs")
 
 
 @pytest.mark.parametrize(
