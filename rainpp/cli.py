@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rainpp import __version__
-from rainpp.complaint import Should
-from rainpp.settings import read_settings
-from rainpp.terminal import (
-    ProgressBars,
-    reporting,
-    say,
-    show_checks,
-    show_json,
-    show_pairs,
-    show_table,
-    stdout_on_stderr,
+from rainpp.options import (
+    Arguments,
+    Asked,
+    By,
+    Checkpoint,
+    Column,
+    Config,
+    DatabasePath,
+    Debug,
+    Encode,
+    Factory,
+    FitFunction,
+    How,
+    Id,
+    IndexPath,
+    Inputs,
+    Json,
+    Label,
+    MaxRelaxError,
+    Mode,
+    Name,
+    Repairs,
+    Row,
+    Sql,
+    Table,
+    Target,
+    Training,
+    Where,
 )
+from rainpp.rendering import (
+    say_round,
+    show_built,
+    show_estimate,
+    show_index,
+    show_loop,
+    show_proof,
+    show_ranking,
+)
+from rainpp.settings import read_settings
+from rainpp.terminal import ProgressBars, reporting, say, show_json, stdout_on_stderr
 from rainpp.types import silent
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from rainpp.index.artifact import Index
-    from rainpp.index.estimate import Estimate
-    from rainpp.ranking import Ranking
-    from rainpp.result import Result
 
 app = typer.Typer(
     name="rainpp",
@@ -39,37 +60,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="Settings; ./rainpp.toml by default.")
-]
-Factory = Annotated[
-    str | None,
-    typer.Option(
-        "--model", metavar="MODULE:FUNCTION", help="From the checkpoint's path to a rainpp.Model."
-    ),
-]
-Name = Annotated[str | None, typer.Option("--name", help="What SQL calls the model.")]
-IndexPath = Annotated[Path | None, typer.Option("--index", help="Directory of the index.")]
-DatabasePath = Annotated[Path | None, typer.Option("--database", help="DuckDB file.")]
-Table = Annotated[str | None, typer.Option("--table", help="Table the model predicts.")]
-Arguments = Annotated[
-    list[str] | None, typer.Option("--arg", help="Column the model reads; repeat in order.")
-]
-Encode = Annotated[
-    str | None,
-    typer.Option(
-        "--encode", metavar="MODULE:FUNCTION", help="From the columns to the model's inputs."
-    ),
-]
-Training = Annotated[
-    Path | None, typer.Option("--training", help="Training rows: .npz, .parquet or .csv.")
-]
-Inputs = Annotated[list[str] | None, typer.Option("--input", help="Input column; repeat.")]
-Label = Annotated[str | None, typer.Option("--label", help="Label column.")]
-Id = Annotated[str | None, typer.Option("--id", help="Column of training ids.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -127,6 +117,7 @@ def precompute(
     interventions: Annotated[
         list[str] | None, typer.Option("--intervention", help="delete or relabel; repeat.")
     ] = None,
+    repairs: Repairs = None,
     matmul: Annotated[
         str | None, typer.Option("--matmul", help="float32, or bfloat16 matrix products.")
     ] = None,
@@ -156,7 +147,7 @@ def precompute(
             read_settings(config)
             .override("model", factory=model, checkpoint=checkpoint, name=name)
             .override("training", path=training, inputs=inputs, label=label, id=id_column)
-            .override("index", path=index, k=k, interventions=interventions)
+            .override("index", path=index, k=k, interventions=interventions, repairs=repairs)
             .override("index", matmul=matmul, memory=memory, storage=storage)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
@@ -167,24 +158,22 @@ def precompute(
             if distributed:
                 join_processes()
             shown = progress if first_process() else silent
-            built = estimate_index(settings) if dry_run else build_index(settings, shown)
+            if dry_run:
+                show = partial(show_estimate, estimate_index(settings))
+            else:
+                show = partial(show_built, build_index(settings, shown))
         if first_process():
-            _show_built(built, as_json=as_json)
+            show(as_json=as_json)
 
 
 @app.command()
 def complain(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="The query whose answer is wrong.")],
-    column: Annotated[str, typer.Option("--column", help="Column of the wrong number.")],
-    should: Annotated[Should, typer.Option("--should", help="How it should change.")],
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="COLUMN=VALUE", help="Which row of the answer; repeat."),
-    ] = None,
-    row: Annotated[int | None, typer.Option("--row", help="Which row, by number from 0.")] = None,
-    target: Annotated[
-        float | None, typer.Option("--target", help="For equal, at_least and at_most.")
-    ] = None,
+    sql: Sql,
+    column: Column,
+    should: How,
+    where: Where = None,
+    row: Row = None,
+    target: Target = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many training rows.")] = 20,
     refine: Annotated[
         int, typer.Option("--refine", min=0, help="Steps towards exact effects; reads --training.")
@@ -195,21 +184,15 @@ def complain(
             "--fix", help="Write the smallest fix to this Parquet file; reads --training."
         ),
     ] = None,
-    by: Annotated[
-        float | None,
-        typer.Option("--by", help="How far --fix should move a number without target."),
-    ] = None,
-    mode: Annotated[str, typer.Option("--mode", help='"exact" or "rain".')] = "exact",
-    max_relax_error: Annotated[
-        float, typer.Option(min=0, help="Largest relative error of a sampled query.")
-    ] = 0.1,
+    by: By = None,
+    mode: Mode = "exact",
+    max_relax_error: MaxRelaxError = 0.1,
     config: Config = None,
     model: Factory = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Trained weights.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     name: Name = None,
     index: IndexPath = None,
+    repairs: Repairs = None,
     database: DatabasePath = None,
     table: Table = None,
     args: Arguments = None,
@@ -219,34 +202,155 @@ def complain(
     debug: Debug = False,
 ) -> None:
     """Rank the training rows behind a wrong number in the answer to SQL."""
-    pairs = _pairs(where or [])
+    asked = Asked(sql, column, should, where, row, target, mode, max_relax_error)
     with reporting(debug=debug):
         settings = (
             read_settings(config)
             .override("model", factory=model, checkpoint=checkpoint, name=name)
             .override("training", path=training)
-            .override("index", path=index)
+            .override("index", path=index, repairs=repairs)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
         from rainpp.workspace import open_database
 
         with_training = refine > 0 or fix is not None
         with open_database(settings, with_training=with_training) as opened:
-            result = opened.sql(sql, mode=mode, max_relax_error=max_relax_error)
-            ranking = result.complain(
-                column,
-                should=should.value,
-                row=row,
-                where=_typed(pairs, result) if pairs else None,
-                target=target,
-            ).rank()
+            bound = asked.complaint(opened)
+            ranking = bound.rank()
             if refine:
                 ranking.refine(refine)
             if fix is not None:
                 made = ranking.fix(by=by)
                 made.save(fix)
                 say(f"{made} written to `{fix}`")
-            _show_ranking(ranking, result, ranking.top(top), as_json=as_json)
+            show_ranking(ranking, bound.result, ranking.top(top), as_json=as_json)
+
+
+@app.command()
+def verify(
+    sql: Sql,
+    column: Column,
+    should: How,
+    where: Where = None,
+    row: Row = None,
+    target: Target = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="Apply so many of the best; 100 by default.")
+    ] = None,
+    patch: Annotated[
+        Path | None, typer.Option("--patch", help="Apply the changes of this patch instead.")
+    ] = None,
+    fit: FitFunction = None,
+    mode: Mode = "exact",
+    max_relax_error: MaxRelaxError = 0.1,
+    config: Config = None,
+    model: Factory = None,
+    checkpoint: Checkpoint = None,
+    name: Name = None,
+    index: IndexPath = None,
+    repairs: Repairs = None,
+    database: DatabasePath = None,
+    table: Table = None,
+    args: Arguments = None,
+    encode: Encode = None,
+    training: Training = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prove a fix: change training rows, train again with your function, ask SQL again."""
+    asked = Asked(sql, column, should, where, row, target, mode, max_relax_error)
+    if top is not None and patch is not None:
+        raise typer.BadParameter("give one of them.", param_hint="--top and --patch")
+    with reporting(debug=debug):
+        settings = (
+            read_settings(config)
+            .override("model", factory=model, checkpoint=checkpoint, name=name, fit=fit)
+            .override("training", path=training)
+            .override("index", path=index, repairs=repairs)
+            .override("database", path=database, table=table, args=args, encode=encode)
+        )
+        from rainpp.patch import read_patch
+        from rainpp.verification import verify as verified
+        from rainpp.workspace import load_fit, open_database
+
+        function, changes = load_fit(settings), read_patch(patch) if patch else None
+        with open_database(settings, with_training=True) as opened:
+            ranking = asked.complaint(opened).rank()
+            with stdout_on_stderr(wanted=True):
+                proof = verified(ranking, fit=function, top=top, patch=changes)
+        show_proof(proof, as_json=as_json)
+
+
+@app.command()
+def repair(
+    sql: Sql,
+    column: Column,
+    should: How,
+    where: Where = None,
+    row: Row = None,
+    target: Target = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="At most so many.")] = 10,
+    most: Annotated[
+        int, typer.Option("--most", min=1, help="Change at most so many training rows.")
+    ] = 1000,
+    by: By = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Only delete, relabel or the name of a repair; repeat."),
+    ] = None,
+    patch: Annotated[
+        Path | None, typer.Option("--patch", help="Write all changes to this Parquet file.")
+    ] = None,
+    fit: FitFunction = None,
+    mode: Mode = "exact",
+    max_relax_error: MaxRelaxError = 0.1,
+    config: Config = None,
+    model: Factory = None,
+    checkpoint: Checkpoint = None,
+    name: Name = None,
+    index: IndexPath = None,
+    repairs: Repairs = None,
+    database: DatabasePath = None,
+    table: Table = None,
+    args: Arguments = None,
+    encode: Encode = None,
+    training: Training = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fix, train again with your function and ask SQL again, until the complaint holds."""
+    asked = Asked(sql, column, should, where, row, target, mode, max_relax_error)
+    with reporting(debug=debug):
+        settings = (
+            read_settings(config)
+            .override("model", factory=model, checkpoint=checkpoint, name=name, fit=fit)
+            .override("training", path=training)
+            .override("index", path=index, repairs=repairs)
+            .override("database", path=database, table=table, args=args, encode=encode)
+        )
+        from rainpp.patch import check_writable
+        from rainpp.repair import repair_loop
+        from rainpp.workspace import load_fit, open_database
+
+        function = load_fit(settings)
+        if patch is not None:
+            check_writable(patch)
+        with open_database(settings, with_training=True) as opened:
+            ranking = asked.complaint(opened).rank()
+            with stdout_on_stderr(wanted=True):
+                loop = repair_loop(
+                    ranking,
+                    fit=function,
+                    rounds=rounds,
+                    most=most,
+                    by=by,
+                    kinds=kinds or None,
+                    k=settings.index.k,
+                    round_done=say_round,
+                )
+        show_loop(loop, as_json=as_json)
+        if patch is not None:
+            say(f"{loop.patch} written to `{loop.patch.save(patch)}`")
 
 
 @app.command()
@@ -259,122 +363,7 @@ def inspect(
     with reporting(debug=debug):
         from rainpp.index.artifact import load
 
-        index = load(path)
-        if as_json:
-            spectrum = {"eigenvalues": index.eigenvalues, "manifest": index.manifest}
-            show_json({**_about(index), **spectrum})
-        else:
-            show_pairs({**_about(index), **_spectrum(index), **index.manifest["checks"]})
-            show_checks(index.manifest.get("self_checks", []))
-
-
-def _show_built(found: Index | Estimate, *, as_json: bool) -> None:
-    from rainpp.index.artifact import Index
-
-    if isinstance(found, Index):
-        (show_json if as_json else show_pairs)(_about(found))
-        return
-    if as_json:
-        show_json(found.as_dict())
-        return
-    columns = ["stage", "passes", "rows", "seconds"]
-    show_table(columns, [[s.name, s.passes, s.rows, s.seconds] for s in found.stages])
-    for line in found.summary():
-        typer.echo(line)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise typer.BadParameter(f"{text!r} is not COLUMN=VALUE.", param_hint="--where")
-    return name, value
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, value = _pair(text)
-        if name in pairs:
-            raise typer.BadParameter(f"{name!r} is given twice.", param_hint="--where")
-        pairs[name] = value
-    return pairs
-
-
-def _typed(pairs: dict[str, str], result: Result) -> dict[str, Any]:
-    """Values of --where as the types of the answer's columns, where they can be read so."""
-    from pandas import Timestamp
-
-    frame = result.df()
-    readers = {"i": int, "u": int, "f": float, "b": _read_truth, "M": Timestamp}
-    typed: dict[str, Any] = {}
-    for name, text in pairs.items():
-        reader = readers.get(frame[name].dtype.kind, str) if name in frame else str
-        try:
-            typed[name] = reader(text)
-        except (ValueError, KeyError):
-            typed[name] = text
-    return typed
-
-
-def _read_truth(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
-
-
-def _show_ranking(ranking: Ranking, result: Result, top: pd.DataFrame, *, as_json: bool) -> None:
-    complaint = ranking.complaints[0]
-    if as_json:
-        show_json(
-            {
-                "complaint": str(complaint),
-                "value": complaint.hard,
-                "relaxed": complaint.relaxed,
-                "method": result.method,
-                "coverage": ranking.coverage,
-                "refined_steps": ranking.refined_steps,
-                "trust": ranking.trust.as_dict(),
-                "ranking": top.to_dict(orient="records"),
-            }
-        )
-        return
-    if ranking.refinement is None:
-        how = f"the index captures {ranking.coverage:.0%} of it"
-    else:
-        how = f"scores from the index, effects refined: {ranking.refinement}"
-    say(f"{complaint}  [{result.method}; {how}]")
-    trust = ranking.trust
-    for line in (trust.sentence, *trust.notes):
-        say(line)
-    show_table(list(top.columns), top.to_numpy(dtype=object).tolist())
-
-
-def _about(index: Index) -> dict[str, Any]:
-    manifest = index.manifest
-    return {
-        "path": index.path,
-        "k": index.k,
-        "training_rows": index.num_train,
-        "parameters": manifest["num_params"],
-        "classes": manifest["num_classes"],
-        "interventions": ", ".join(manifest["interventions"]) or "none: the half for users",
-        "storage": manifest.get("storage", {}).get("kind", "float32"),
-        "loss": manifest["loss"],
-        "l2": manifest["l2"],
-        "tables": ", ".join(entry["table"] for entry in manifest["inference"].values()),
-        "at_optimum": manifest["checks"]["at_optimum"],
-    }
-
-
-def _spectrum(index: Index) -> dict[str, Any]:
-    return {
-        "k_rule": index.manifest["k_rule"],
-        "eigenvalues": " ".join(f"{value:.3g}" for value in index.eigenvalues),
-        "ratios": " ".join(
-            f"{value:.2f}" for value in index.eigenvalues[1:] / index.eigenvalues[:-1]
-        ),
-        "model_fingerprint": index.manifest["model_fingerprint"],
-        "data_fingerprint": index.manifest["data_fingerprint"],
-        "written_by": f"rainpp {index.manifest['rainpp']}",
-    }
+        show_index(load(path), as_json=as_json)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ which data it is for, and the classes in the order of the model's outputs.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,7 @@ class Patch:
         ------
         ArtifactError : the path cannot be used, or the disk refuses.
         """
-        target = as_path(path, of="the file of a patch")
+        target = check_writable(path)
         about = {"kind": _KIND, "schema": _SCHEMA, "classes": self.classes, "data": self.data}
         table = pa.Table.from_pandas(self.frame[list(COLUMNS)], preserve_index=False)
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
@@ -176,6 +177,25 @@ def patch_of(ranking: Ranking, training: TrainingSet, positions: np.ndarray) -> 
             }
         )
     return Patch(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(names), training.fingerprint)
+
+
+def check_writable(path: str | Path) -> Path:
+    """Where a patch can be written, looked at before the work that leads to it.
+
+    Raises
+    ------
+    ArtifactError : the path cannot be used, it is a folder, or its folder is not there or takes no
+        files.
+    """
+    target = as_path(path, of="the file of a patch")
+    folder = target.absolute().parent
+    if target.is_dir():
+        raise ArtifactError(f"cannot write the patch `{target}`: it is a folder.")
+    if not folder.is_dir():
+        raise ArtifactError(f"cannot write the patch `{target}`: there is no folder `{folder}`.")
+    if not os.access(folder, os.W_OK):
+        raise ArtifactError(f"cannot write the patch `{target}`: `{folder}` takes no files.")
+    return target
 
 
 def read_patch(path: str | Path) -> Patch:

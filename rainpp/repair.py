@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,6 +91,10 @@ class RepairLoop:
         )
 
 
+def _unwatched(done: Round) -> None:
+    del done
+
+
 def repair_loop(
     ranking: Ranking,
     *,
@@ -100,6 +104,7 @@ def repair_loop(
     by: float | None = None,
     kinds: Sequence[str] | None = None,
     k: int | str = "auto",
+    round_done: Callable[[Round], None] = _unwatched,
 ) -> RepairLoop:
     """Fix, train again and ask again, until the complaint holds or a budget ends.
 
@@ -116,6 +121,7 @@ def repair_loop(
     by : by how much the number should move; what is missing to the complaint's target by default.
     kinds : only these families: "delete", "relabel", names of repairs.
     k : eigenpairs of the indexes between the rounds.
+    round_done : called with each round after it.
 
     Returns
     -------
@@ -144,6 +150,7 @@ def repair_loop(
                 raise
             ended = f"round {number} could not be made: {problem}"
             break
+        round_done(state.rounds[-1])
         if goal.met(state.rounds[-1].value):
             ended = "the complaint holds"
             break

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -214,7 +214,7 @@ def _new_bars() -> RichProgress:
 
 @contextmanager
 def stdout_on_stderr(*, wanted: bool) -> Generator[None]:
-    """What compiled code prints on stdout goes to stderr instead: Gloo greets its peers there."""
+    """What others print on stdout goes to stderr instead: the user's training, or Gloo in C++."""
     if not wanted:
         yield
         return
@@ -222,7 +222,8 @@ def stdout_on_stderr(*, wanted: bool) -> Generator[None]:
     kept = os.dup(1)
     try:
         os.dup2(2, 1)
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)

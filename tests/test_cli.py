@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -24,11 +26,19 @@ from rainpp.cli import app
 from rainpp.database import Database
 from rainpp.lanczos.curvature import Curvature
 
+COMMANDS = ["demo", "precompute", "complain", "verify", "repair", "inspect"]
 RAINPP = [sys.executable, "-m", "rainpp.cli"]
 SQL = "SELECT region, count(*) AS n FROM photos WHERE predict(x, y) = 1 GROUP BY region"
 COMPLAIN = ["complain", SQL, "--column", "n", "--where", "region=EU", "--should", "decrease"]
 
+FIT = ["--fit", "rainpp_test_shop:fit"]
+PROVE = ["verify", *COMPLAIN[1:], *FIT]
+REPAIR = ["repair", *COMPLAIN[1:], *FIT]
+REPAIRED = ["--index", "repaired.rain", "--repair", "rainpp_test_shop:HALVE",
+            "--repair", "rainpp_test_shop:negate"]  # fmt: skip
+
 SHOP = """
+import numpy as np
 import rainpp
 
 def apply(params, inputs):
@@ -42,6 +52,27 @@ def number(checkpoint):
 
 def crash(checkpoint_path):
     return rainpp.load_checkpoint(checkpoint_path)["no such layer"]
+
+def fit(inputs, labels):
+    print("epoch 1")
+    return trained(inputs, labels)
+
+def unchanged(inputs, labels):
+    return rainpp.load_checkpoint("model.npz")
+
+def fit_crash(inputs, labels):
+    raise OSError("no GPU")
+
+def fit_wide(inputs, labels):
+    return {"dense": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}}
+
+HALVE = rainpp.Replace("halve", lambda rows: rows * 0.5)
+
+def negate():
+    return rainpp.Replace("negate", lambda rows: -rows)
+
+def repair_crash():
+    raise OSError("no dictionary")
 """
 
 SETTINGS = """
@@ -85,7 +116,7 @@ def shop(tmp_path_factory):
     rainpp.save_checkpoint(trained(inputs, labels), folder / "model.npz")
     columns = {"x": inputs[:, 0], "y": inputs[:, 1], "label": labels, "id": np.arange(80) + 1000}
     pq.write_table(pa.table(columns), folder / "train.parquet")
-    (folder / "rainpp_test_shop.py").write_text(SHOP)
+    (folder / "rainpp_test_shop.py").write_text(SHOP + inspect.getsource(trained))
     (folder / "rainpp.toml").write_text(SETTINGS)
     points = rng.normal(size=(60, 2)).astype(np.float32)
     photos = pa.table({"x": points[:, 0], "y": points[:, 1], "region": ["EU", "US", "JP"] * 20})
@@ -109,6 +140,14 @@ def indexed(here):
     """The shop with its index built, by the command itself."""
     if not (here / "shop.rain").exists():
         assert run("precompute", "model.npz").exit_code == 0
+    return here
+
+
+@pytest.fixture
+def repaired(here):
+    """The shop with an index of two repairs beside deletions and relabels."""
+    if not (here / "repaired.rain").exists():
+        assert run("precompute", "model.npz", *REPAIRED).exit_code == 0
     return here
 
 
@@ -244,6 +283,134 @@ def test_a_fix_is_written_as_a_patch(tmp_path):
 
 
 @pytest.mark.usefixtures("indexed")
+def test_verify_agrees_with_the_library():
+    proof = json.loads(run(*PROVE, "--top", "5", "--json").stdout)
+    import rainpp_test_shop
+
+    model = rainpp_test_shop.clothing("model.npz")
+    rows = pq.read_table("train.parquet").to_pandas()
+    data = (rows[["x", "y"]].to_numpy(np.float32), rows["label"].to_numpy())
+    with rainpp.connect("shop.duckdb") as db:
+        db.register_model("predict", model, rainpp.load("shop.rain"), data=data)
+        cell = db.sql(SQL).complain("n", where={"region": "EU"}, should="decrease")
+        expected = rainpp.verify(cell.rank(), fit=trained, top=5)
+    assert proof["interventions"] == 5
+    assert (proof["before"], proof["after"]) == (expected.before, expected.after)
+    # Ties, as above: a relabel moves the model a little further than a deletion.
+    assert proof["predicted"] == pytest.approx(expected.predicted, rel=1e-2)
+    assert proof["resolved"] == expected.outcomes[0].resolved
+    assert proof["after_relaxed"] == pytest.approx(proof["predicted"], abs=0.05)
+
+
+@pytest.mark.usefixtures("indexed")
+def test_verify_prints_one_line_and_what_training_prints_is_no_data():
+    found = run(*PROVE, "--top", "20")
+    assert found.exit_code == 0, found.stderr
+    header, line = [line.split("\t") for line in found.stdout.splitlines()]
+    assert header[:4] == ["before", "predicted", "after", "resolved"]
+    assert line[3] == "yes"
+    assert float(line[2]) < float(line[0])
+    assert "epoch 1" in found.stderr
+    assert "the complaint holds after training again with 20 interventions" in found.stderr
+    alone = call(*PROVE, "--top", "5", "--json")
+    assert (alone.returncode, json.loads(alone.stdout)["interventions"]) == (0, 5)
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_complaint_that_does_not_hold_afterwards_is_said_loudly():
+    found = run(*PROVE[:-2], "--fit", "rainpp_test_shop:unchanged", "--top", "1")
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout.splitlines()[1].split("\t")[3] == "no"
+    assert "the complaint does NOT hold after training again" in found.stderr
+    gone = run(*PROVE, "--top", "40", "--json")
+    assert (json.loads(gone.stdout)["after"], gone.exit_code) == (None, 0)
+    assert "does NOT hold" in gone.stderr
+    assert "the row is no longer in the answer" in gone.stderr
+    assert json.loads(run(*PROVE, "--json").stdout)["interventions"] == 80
+
+
+@pytest.mark.usefixtures("indexed")
+def test_fit_may_stand_in_the_settings_and_a_patch_is_proved(tmp_path):
+    Path("fitting.toml").write_text(
+        SETTINGS.replace("[training]", 'fit = "rainpp_test_shop:fit"\n[training]')
+    )
+    file, settings = str(tmp_path / "fix.parquet"), ["--config", "fitting.toml"]
+    assert run(*COMPLAIN, "--fix", file, "--by", "1").exit_code == 0
+    proof = json.loads(run(*PROVE[:-2], *settings, "--patch", file, "--json").stdout)
+    assert proof["interventions"] == len(rainpp.read_patch(file))
+    assert proof["after_relaxed"] == pytest.approx(proof["predicted"], abs=0.05)
+
+
+@pytest.mark.usefixtures("indexed")
+def test_repair_prints_its_rounds_and_why_it_ended(tmp_path):
+    file = tmp_path / "all.parquet"
+    words = ["--by", "2", "--kind", "relabel", "--rounds", "3", "--patch", str(file)]
+    found = run(*REPAIR, *words)
+    assert found.exit_code == 0, found.stderr
+    header, *lines = [line.split("\t") for line in found.stdout.splitlines()]
+    assert header[:5] == ["number", "changed", "touched", "predicted", "value"]
+    assert 1 <= len(lines) <= 3
+    assert "resolved after" in found.stderr
+    assert "the complaint holds" in found.stderr
+    assert "round 1: " in found.stderr
+    patch = rainpp.read_patch(file)
+    assert len(patch) == int(lines[-1][2])
+    assert set(patch.frame["intervention"]) == {"relabel"}
+    proof = json.loads(run(*PROVE, "--patch", str(file), "--json").stdout)
+    assert proof["after"] == float(lines[-1][4])
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_loop_whose_budget_ends_is_said_loudly():
+    found = run(*REPAIR, "--by", "15", "--most", "2", "--json")
+    assert found.exit_code == 0, found.stderr
+    about = json.loads(found.stdout)
+    assert (about["resolved"], about["touched"]) == (False, 2)
+    assert about["ended"] == "2 rows were changed"
+    assert [each["number"] for each in about["rounds"]] == [1]
+    assert "NOT resolved after 1 rounds: 2 rows were changed" in found.stderr
+
+
+@pytest.mark.usefixtures("repaired")
+def test_precompute_says_what_each_family_cost(tmp_path):
+    shown = run("precompute", "model.npz", *REPAIRED[2:], "--index", str(tmp_path / "a.rain"))
+    costs = [line for line in shown.stdout.splitlines() if line.startswith("projecting")]
+    assert [line.split("\t")[0] for line in costs] == [
+        "projecting delete, relabel", "projecting halve", "projecting negate",
+    ]  # fmt: skip
+    assert all(line.endswith(" ms each") for line in costs)
+    words = [*REPAIRED[2:], "--index", str(tmp_path / "b.rain"), "--json"]
+    about = json.loads(run("precompute", "model.npz", *words).stdout)
+    assert about["interventions"] == "delete, relabel, halve, negate"
+    assert [each["interventions"] for each in about["projecting"]] == [160, 80, 80]
+    for each in about["projecting"]:
+        assert each["seconds_each"] == pytest.approx(each["seconds"] / each["interventions"])
+        assert each["seconds"] > 0
+    again = json.loads(run("precompute", "model.npz", *words).stdout)
+    assert again["projecting"] == []
+
+
+@pytest.mark.usefixtures("repaired")
+def test_repairs_are_at_hand_where_they_are_applied(tmp_path):
+    names = 'repairs = ["rainpp_test_shop:HALVE", "rainpp_test_shop:negate"]'
+    Path("repairs.toml").write_text(SETTINGS.replace('"shop.rain"', f'"repaired.rain"\n{names}'))
+    settings, file = ["--config", "repairs.toml"], str(tmp_path / "fix.parquet")
+    found = run(*COMPLAIN, *settings, "--fix", file, "--by", "3", "--top", "80")
+    assert found.exit_code == 0, found.stderr
+    assert "replace" in set(rainpp.read_patch(file).frame["intervention"])
+    proof = run(*PROVE, *settings, "--patch", file, "--json")
+    assert proof.exit_code == 0, proof.stderr
+    loop = run(*REPAIR, *settings, "--by", "1", "--kind", "negate", "--json")
+    assert loop.exit_code == 0, loop.stderr
+    assert json.loads(loop.stdout)["touched"] > 0
+    bare = run(*PROVE, "--index", "repaired.rain", "--patch", file)
+    assert "not at hand" in error_of(bare)
+    assert run(*COMPLAIN, "--index", "repaired.rain").exit_code == 0
+    nothing = ["--index", "repaired.rain", "--repair", "nowhere:NOTHING"]
+    assert run(*COMPLAIN, *nothing).exit_code == 0  # a ranking needs no function
+
+
+@pytest.mark.usefixtures("indexed")
 def test_target_row_and_numbers_in_where():
     sql = SQL.replace("region,", "length(region) AS size, region,")
     found = run("complain", sql, "--column", "n", "--where", "size=2", "--where", "region=US",
@@ -317,9 +484,50 @@ def test_demo_prints_its_summary(tmp_path, monkeypatch):
         (["complain", "SELEC 1", *COMPLAIN[2:]], "SELEC"),
         (["complain", SQL, "--column", "m", *COMPLAIN[4:]], "no column 'm'"),
         ([*COMPLAIN[:5], "region=XX", *COMPLAIN[6:]], "XX"),
+        (PROVE[:-2], "`[model] fit` is missing"),
+        ([*PROVE[:-1], "rainpp_test_shop:train"], "has no function `train`"),
+        ([*PROVE[:-1], "rainpp_test_shop:crash"], "cannot be called as crash(inputs, labels)"),
+        ([*PROVE[:-1], "rainpp_test_shop:fit_crash"], "`fit` fails: OSError: no GPU"),
+        ([*PROVE[:-1], "rainpp_test_shop:fit_wide"], "of shape (3,)"),
+        ([*PROVE, "--patch", "none.parquet"], "cannot read the patch `none.parquet`"),
+        ([*PROVE, "--patch", "train.parquet"], "no patch that rainpp wrote"),
+        ([*PROVE, "--training", "none.npz"], "`[training] path` is `none.npz`"),
+        ([*PROVE, "--row", "0"], "not both"),
+        (REPAIR[:-2], "`[model] fit` is missing"),
+        (REPAIR, "say by how much"),
+        ([*REPAIR, "--by", "0"], "`by` is 0.0"),
+        ([*REPAIR, "--by", "1", "--kind", "blur"], "there is no intervention 'blur'"),
+        ([*REPAIR[:-1], "rainpp_test_shop:fit_crash", "--by", "1"], "`fit` fails: OSError"),
+        ([*REPAIR[:-1], "rainpp_test_shop:fit_wide", "--by", "1"], "of shape (3,)"),
+        ([*PROVE, "--repair", "rainpp_test_shop:HALVE"], "the index has no repair 'halve'"),
+        (["precompute", "--repair", "rainpp_test_shop:none"], "has no `none`"),
+        (["precompute", "--repair", "rainpp_test_shop:fit"], "cannot be called as fit()"),
+        (["precompute", "--repair", "rainpp_test_shop:np"], "gives a module"),
+        (["precompute", "--repair", "rainpp_test_shop:repair_crash"], "OSError: no dictionary"),
+        (["precompute", "--repair", "shop"], "`[index] repairs` in the flag is ['shop']"),
     ],
 )
 def test_errors_are_one_line(arguments, words):
+    assert words in error_of(run(*arguments))
+
+
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*PROVE[:-1], "rainpp_test_shop:fit_crash", "--column", "m"], "no column 'm'"),
+        ([*PROVE[:-1], "rainpp_test_shop:fit_crash", "--patch", "foreign.parquet"],
+         "made for other training rows"),
+        ([*REPAIR[:-1], "rainpp_test_shop:fit_crash", "--by", "1", "--patch", "no/x.parquet"],
+         "there is no folder"),
+        ([*REPAIR[:-1], "rainpp_test_shop:fit_crash", "--by", "1", "--patch", "shop.rain"],
+         "it is a folder"),
+    ],
+)  # fmt: skip
+def test_what_can_be_refused_is_refused_before_training(arguments, words):
+    if not Path("foreign.parquet").exists():
+        assert run(*COMPLAIN, "--fix", "own.parquet", "--by", "1").exit_code == 0
+        replace(rainpp.read_patch("own.parquet"), data="0" * 64).save("foreign.parquet")
     assert words in error_of(run(*arguments))
 
 
@@ -399,6 +607,12 @@ def test_debug_shows_the_traceback():
         [*COMPLAIN[:5], "region", *COMPLAIN[6:]],
         [*COMPLAIN, "--top", "0"],
         [*COMPLAIN, "--where", "region=US"],
+        [*PROVE, "--top", "3", "--patch", "x.parquet"],
+        [*PROVE, "--top", "0"],
+        [*PROVE, "--where", "region=US"],
+        [*REPAIR, "--rounds", "0"],
+        [*REPAIR, "--most", "0"],
+        ["repair", SQL],
         ["inspect"],
         ["inspekt", "shop.rain"],
     ],
@@ -412,11 +626,11 @@ def test_usage_errors(arguments):
 
 def test_help_and_version():
     assert run("--version").stdout.strip() == rainpp.__version__
-    for command in ([], ["demo"], ["precompute"], ["complain"], ["inspect"]):
+    for command in ([], *([name] for name in COMMANDS)):
         result = run(*command, "--help")
         assert result.exit_code == 0
         assert "Usage: " in result.stdout
-    for command in ("demo", "precompute", "complain", "inspect"):
+    for command in COMMANDS:
         assert "--json" in run(command, "--help").stdout
 
 

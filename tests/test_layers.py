@@ -54,7 +54,7 @@ COLUMNS = [
         "verification",
     },
     {"demo", "report", "settings", "workspace"},
-    {"cli", "dashboard", "terminal"},
+    {"cli", "dashboard", "options", "rendering", "terminal"},
 ]
 COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,28 @@ def test_projections_are_differences_of_gradients(scene, index):
         other.arrays["projections"], index.arrays["projections"][index.interventions.of("halve")]
     )
     assert len(plain.interventions) == len(other.interventions)
+
+
+def test_the_seconds_of_each_family_are_known_where_it_was_built(scene, index, tmp_path):
+    assert list(index.seconds) == ["delete, relabel", "halve", "negate"]
+    problem, slept = scene.problem, []
+
+    def slow(inputs):
+        slept.append(time.sleep(0.05))
+        return inputs * 0.5
+
+    def build(kind, **where):
+        kinds = [rainpp.Replace("slow", slow), kind]
+        return rainpp.precompute(
+            problem.model, problem.inputs, problem.labels, k=2, interventions=kinds, **where
+        )
+
+    built = build(HALVE, path=tmp_path / "i")
+    assert list(built.seconds) == ["gradients", "slow", "halve"]
+    assert built.seconds["slow"] > 0.05  # the repair itself is counted, not only its projection
+    assert rainpp.load(tmp_path / "i").seconds == {}
+    assert build(HALVE, path=tmp_path / "i", again=False).seconds == {}
+    assert "seconds" not in built.manifest
 
 
 def test_what_a_user_sees(ranking):
@@ -347,6 +370,15 @@ def test_a_patch_for_other_data_is_refused(scene, asked, index, tmp_path):
         patch.apply(problem.inputs, problem.labels, repairs=index.repairs)
 
 
+def test_a_patch_that_cannot_be_written_is_refused(asked, tmp_path):
+    patch = asked.fix().patch
+    with pytest.raises(ArtifactError, match="there is no folder"):
+        patch.save(tmp_path / "no" / "x.parquet")
+    with pytest.raises(ArtifactError, match="it is a folder"):
+        patch.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_are_no_patch(tmp_path):
     (tmp_path / "x").write_bytes(b"PAR1 nonsense")
     with pytest.raises(ArtifactError, match="cannot read the patch"):
@@ -472,7 +504,11 @@ def test_the_loop_ends_when_the_complaint_holds(scene, asked):
 
 
 def test_a_budget_that_ends_keeps_what_was_done(scene, asked):
-    found = rainpp.repair_loop(asked, fit=retrain(scene), by=20.0, rounds=2, most=10)
+    done = []
+    found = rainpp.repair_loop(
+        asked, fit=retrain(scene), by=20.0, rounds=2, most=10, round_done=done.append
+    )
+    assert tuple(done) == found.rounds
     assert not found.resolved
     assert found.ended in ("the rounds ended", "10 rows were changed")
     assert 0 < found.touched <= 10

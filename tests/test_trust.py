@@ -9,10 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import rainpp
-from rainpp.cli import _show_ranking
 from rainpp.complaint import Complaint, Presence, Row, Want
 from rainpp.intervention import InterventionTable
 from rainpp.ranking import Ranking
+from rainpp.rendering import show_ranking
 from rainpp.report import AnswerRow, Story, render_report
 from rainpp.trust import Circumstances, Verdict, conflicts, met_in_expectation
 from tests.online import BY_REGION, make_scene
@@ -301,9 +301,9 @@ def test_it_can_be_shown_and_kept(scene):
 def test_the_command_line_prints_the_sentence_and_json_has_all_of_it(scene, capsys):
     ranking = complain(scene, "increase").rank()
     result = scene.database.sql(BY_REGION)
-    _show_ranking(ranking, result, ranking.top(1), as_json=False)
+    show_ranking(ranking, result, ranking.top(1), as_json=False)
     assert ranking.trust.sentence in capsys.readouterr().err.splitlines()
-    _show_ranking(ranking, result, ranking.top(1), as_json=True)
+    show_ranking(ranking, result, ranking.top(1), as_json=True)
     shown = json.loads(capsys.readouterr().out)["trust"]
     assert shown == json.loads(json.dumps(ranking.trust.as_dict()))
 
