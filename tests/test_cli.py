@@ -369,6 +369,8 @@ def test_a_loop_whose_budget_ends_is_said_loudly():
     assert about["ended"] == "2 rows were changed"
     assert [each["number"] for each in about["rounds"]] == [1]
     assert "NOT resolved after 1 rounds: 2 rows were changed" in found.stderr
+    about = json.loads(run(*REPAIR, "--by", "15", "--most", "2", "--rounds", "1", "--json").stdout)
+    assert about["ended"] == "the rounds ended"
 
 
 @pytest.mark.usefixtures("repaired")
