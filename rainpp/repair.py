@@ -57,6 +57,7 @@ class RepairLoop:
     rounds : one after the other.
     resolved : whether the complaint held at the end.
     before : the number before the first round.
+    target : where it was to go.
     patch : all changes against the first training set.
     training : the last training set; `model` was trained on it.
     ended : why it ended.
@@ -66,6 +67,7 @@ class RepairLoop:
     rounds: tuple[Round, ...]
     resolved: bool
     before: float
+    target: float
     patch: Patch = field(repr=False)
     training: TrainingSet = field(repr=False)
     model: Model = field(repr=False)
@@ -134,7 +136,7 @@ def repair_loop(
     SettingsError : an argument makes no sense, or there is no target and no `by`.
     ModelError : `fit` fails in the first round.
     """
-    backing = _checked(ranking, fit, rounds)
+    backing = _checked(ranking, fit, rounds, most)
     goal = _Goal(ranking.complaints[0], needed_improvement(ranking, by))
     state = _State(backing, ranking, backing.training, backing.model)
     ended = "the rounds ended"
@@ -159,6 +161,7 @@ def repair_loop(
         tuple(state.rounds),
         bool(state.rounds) and goal.met(state.rounds[-1].value),
         goal.complaint.hard,
+        goal.target,
         state.patch,
         state.training,
         state.model,
@@ -172,11 +175,15 @@ class _Goal:
     needed: float
 
     @property
+    def target(self) -> float:
+        """Where the number should go."""
+        return self.complaint.hard + self.complaint.direction * self.needed
+
+    @property
     def want(self) -> Want:
         """The goal as a wish about the number."""
         rises = self.complaint.direction > 0
-        target = self.complaint.hard + self.complaint.direction * self.needed
-        return Want.of("at_least" if rises else "at_most", target)
+        return Want.of("at_least" if rises else "at_most", self.target)
 
     def met(self, value: float) -> bool:
         """Whether the number has come as far as asked."""
@@ -290,7 +297,7 @@ def _kinds(index: Index) -> list[Kind]:
     return [*plain, *index.repairs_in_order()]
 
 
-def _checked(ranking: Any, fit: Any, rounds: Any) -> RetrainableBacking:
+def _checked(ranking: Any, fit: Any, rounds: Any, most: Any) -> RetrainableBacking:
     if not isinstance(ranking, Ranking):
         raise SettingsError(
             f"`ranking` is a {type(ranking).__name__}; give what complaint.rank() returns."
@@ -298,9 +305,10 @@ def _checked(ranking: Any, fit: Any, rounds: Any) -> RetrainableBacking:
     if not isinstance(ranking.backing, RetrainableBacking):
         raise RainError("`repair_loop` needs a ranking made from a complaint on a database.")
     check_fit(fit)
-    whole = isinstance(rounds, int | np.integer) and not isinstance(rounds, bool)
-    if not whole or rounds < 1:
-        raise SettingsError(f"`rounds` is {rounds!r}; it must be a whole number of at least 1.")
+    for name, value in (("rounds", rounds), ("most", most)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < 1:
+            raise SettingsError(f"`{name}` is {value!r}; it must be a whole number of at least 1.")
     backing = ranking.backing
     cells = [item.about for item in backing.complaints if isinstance(item.about, Cell)]
     if len(backing.complaints) != 1 or not cells or backing.kept:

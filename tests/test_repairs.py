@@ -65,6 +65,7 @@ def test_families_stand_one_after_the_other(index):
     assert_array_equal(table.rows(positions), [table[int(p)].row for p in positions])
     labels = [item.detail if item.kind == "relabel" else -1 for item in table]
     assert_array_equal(table.new_labels(positions), labels)
+    assert_array_equal(table.positions_of(list(table)), positions)
     with pytest.raises(SettingsError, match=r"no intervention 'blur'.*halve, negate"):
         table.of("blur")
 
@@ -520,6 +521,8 @@ def test_loops_check_what_they_are_given(scene, asked, ranking):
         rainpp.repair_loop(asked, fit=3)
     with pytest.raises(SettingsError, match="`rounds` is 0"):
         rainpp.repair_loop(asked, fit=retrain(scene), rounds=0)
+    with pytest.raises(SettingsError, match="`most` is 0"):
+        rainpp.repair_loop(asked, fit=retrain(scene), most=0)
     with pytest.raises(SettingsError, match="no target"):
         rainpp.repair_loop(ranking, fit=retrain(scene))
     with pytest.raises(SettingsError, match="`ranking` is a int"):
