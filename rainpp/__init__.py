@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rainpp import errors, metrics
+    from rainpp import errors, metrics, report
     from rainpp.adapters.checkpoint import load_checkpoint, save_checkpoint
     from rainpp.complaint import Complaint
     from rainpp.database import Database, connect
@@ -56,7 +56,7 @@ _HOMES = {
     "users_half": "rainpp.handoff",
     "verify": "rainpp.verification",
 }
-_ROOMS = ("errors", "metrics")
+_ROOMS = ("errors", "metrics", "report")
 
 __all__ = [
     "Complaint",
@@ -84,6 +84,7 @@ __all__ = [
     "read_complaint",
     "read_patch",
     "repair_loop",
+    "report",
     "save_checkpoint",
     "users_half",
     "verify",

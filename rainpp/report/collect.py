@@ -3,60 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rainpp.bound_complaint import BoundComplaint
-from rainpp.complaint import Cell
+from rainpp.complaint import Cell, Quantity
 from rainpp.errors import ShapeError
+from rainpp.fix import Fix
 from rainpp.index.artifact import Index
+from rainpp.intervention import Intervention
 from rainpp.metrics import auc_r, recall_curve
 from rainpp.ranking import Ranking
+from rainpp.relax.ask import AnyAnswer
+from rainpp.repair import RepairLoop
 from rainpp.report.story import AnswerRow, Change, Cumulative, Example, Recall, Spectrum
 from rainpp.result import Result
+from rainpp.setting import Setting
 from rainpp.types import ClassValue
 from rainpp.verification import Verification
 
+# What says how a complaint's number is to change, or has changed.
+Proof = Fix | Verification | RepairLoop
 
-def cell_name(cell: Cell) -> str:
-    """A short name for a cell: `n of 1`, or `n` for an answer with one row."""
-    group = ", ".join(str(value) for value in cell.key.values())
-    return f"{cell.column} of {group}" if group else cell.column
+
+def name_of(about: Quantity) -> str:
+    """A short name for what a complaint is about: `n of 1`, or `n` for an answer with one row."""
+    if not isinstance(about, Cell):
+        return str(about).replace("`", "")
+    group = ", ".join(str(value) for value in about.key.values())
+    return f"{about.column} of {group}" if group else about.column
 
 
 def answer_rows(
     result: Result,
     complaints: Sequence[BoundComplaint],
-    verification: Verification | None = None,
+    proof: Proof | None = None,
     expected: Mapping[int, float] | None = None,
+    most: int | None = None,
 ) -> tuple[AnswerRow, ...]:
-    """Every row of the answer, for the column of the first complaint.
+    """The rows of the answer, for the column of the first complaint.
 
     Parameters
     ----------
     complaints : about cells of `result`, in the order they were ranked and verified.
+    proof : what a fix promises, or a retraining gave.
     expected : right value by row position, beyond the targets of the complaints.
+    most : so many rows, those complained about among them; all by default.
     """
-    column, name = complaints[0].cell.column, complaints[0].registered.name
-    after = result
-    if verification is not None:
-        setting = result.setting.with_model(name, verification.model)
-        after = Result(setting, setting.evaluate())
-    outcomes = verification.outcomes if verification is not None else ()
-    predicted = {o.complaint.cell.row: o.predicted for o in outcomes}
+    column = complaints[0].cell.column
+    after = _after(result.setting, complaints, proof)
+    promised = dict(
+        zip([c.cell.row for c in complaints], _promised(complaints, proof), strict=True)
+    )
     targets = {c.cell.row: c.want.target for c in complaints}
     rows: list[AnswerRow] = []
-    for row in range(len(result.df())):
+    for row in _shown(len(result.df()), targets, most):
         hard, relaxed = result.answer.cell(row, column)
         key = result.answer.key(row)
-        new = after.answer.at(key, column) if verification is not None else (None, None)
+        new = after.at(key, column) if after is not None else (None, None)
         rows.append(
             AnswerRow(
                 key=", ".join(str(value) for value in key.values()) or "all",
                 before=hard,
                 before_relaxed=relaxed,
-                predicted=predicted.get(row),
+                predicted=promised.get(row),
                 after=new[0],
                 after_relaxed=new[1],
                 expected={**(expected or {}), **_known(targets)}.get(row),
@@ -64,6 +77,55 @@ def answer_rows(
             )
         )
     return tuple(rows)
+
+
+def quantity_rows(
+    complaints: Sequence[BoundComplaint], proof: Proof | None = None
+) -> tuple[AnswerRow, ...]:
+    """What each complaint is about, where that is no column of one answer."""
+    rows: list[AnswerRow] = []
+    for bound, promised in zip(complaints, _promised(complaints, proof), strict=True):
+        after = _after(bound.result.setting, complaints, proof)
+        new = bound.about.read(after) if after is not None else (None, None)
+        rows.append(
+            AnswerRow(
+                name_of(bound.about),
+                bound.complaint.hard,
+                bound.complaint.relaxed,
+                promised,
+                *new,
+                expected=bound.want.target,
+                complained=True,
+            )
+        )
+    return tuple(rows)
+
+
+def _after(
+    setting: Setting, complaints: Sequence[BoundComplaint], proof: Proof | None
+) -> AnyAnswer | None:
+    """The answer by the model that was trained again, where there is one."""
+    if proof is None or isinstance(proof, Fix):
+        return None
+    return setting.with_model(complaints[0].registered.name, proof.model).evaluate()
+
+
+def _promised(
+    complaints: Sequence[BoundComplaint], proof: Proof | None
+) -> tuple[float | None, ...]:
+    """The relaxed value that was promised for each complaint; rounds have promises of their own."""
+    if isinstance(proof, Verification):
+        return tuple(outcome.predicted for outcome in proof.outcomes)
+    if isinstance(proof, Fix) and len(complaints) == 1:
+        complaint = complaints[0].complaint
+        return (complaint.relaxed + complaint.direction * proof.together.effect,)
+    return (None,) * len(complaints)
+
+
+def _shown(count: int, targets: Mapping[int, Any], most: int | None) -> list[int]:
+    """Which rows, in order: the first ones, after those complained about."""
+    wanted = sorted(range(count), key=lambda row: (row not in targets, row))
+    return sorted(wanted[: max(most or count, len(targets))])
 
 
 def _known(targets: Mapping[int, float | None]) -> dict[int, float]:
@@ -88,11 +150,13 @@ def examples(
     count: int,
     images: np.ndarray | None = None,
     truth: Sequence[ClassValue] | np.ndarray | None = None,
+    chosen: Sequence[Intervention] | None = None,
 ) -> tuple[Example, ...]:
     """The top `count` rows of a ranking, with the effect on each complaint's own cell.
 
     Parameters
     ----------
+    chosen : the first of these instead.
     images : pixels of every training row (n, H, W) or (n, H, W, 3).
     truth : right label of every training row (n,), as SQL values, when they are known.
 
@@ -105,24 +169,43 @@ def examples(
         if values is not None and len(values) != table.num_rows:
             raise ShapeError(f"`{name}` has {len(values)} rows; there are {table.num_rows}.")
     positions = ranking.positions(count)
+    if chosen is not None:
+        positions = np.array([table.position(item) for item in chosen[:count]], np.intp)
     rows, labels = table.rows(positions), table.new_labels(positions)
-    changes = [(cell_name(item.cell), cell_changes(ranking, item)) for item in complaints]
+    repairs = [
+        table.repairs[number] if number >= 0 else None for number in table.repair_numbers(positions)
+    ]
+    changes = [(name_of(item.about), cell_changes(ranking, item)) for item in complaints]
     return tuple(
         Example(
             train_id=table.ids[row].item(),
-            old_label=_label(ranking, int(table.labels[row])),
-            new_label=None if label < 0 else _label(ranking, int(label)),
+            old_label=_label(ranking, table.labels[row]),
+            new_label=None if label < 0 else _label(ranking, label),
             changes=tuple(Change(cell, float(amounts[at])) for cell, amounts in changes),
             plausibility=float(ranking.plausibility[at]),
             true_label=None if truth is None else _plain(truth[row]),
             image=None if images is None else images[row],
+            repair=repair,
         )
-        for at, row, label in zip(positions, rows, labels, strict=True)
+        for at, row, label, repair in zip(positions, rows, labels, repairs, strict=True)
     )
 
 
-def _label(ranking: Ranking, label: int) -> ClassValue:
-    return ranking.classes[label] if ranking.classes else label
+def with_columns(
+    examples: Sequence[Example], items: Sequence[Intervention], rows: pd.DataFrame
+) -> tuple[Example, ...]:
+    """Examples of `items` with the columns of their training rows."""
+    found: list[Example] = []
+    for example, item in zip(examples, items, strict=True):
+        values = rows.iloc[item.row]
+        columns = {str(name): _plain(value) for name, value in values.items()}
+        found.append(replace(example, columns=columns))
+    return tuple(found)
+
+
+def _label(ranking: Ranking, label: Any) -> ClassValue:
+    """The SQL value of a class; the number itself for a model of numbers."""
+    return ranking.classes[int(label)] if ranking.classes else _plain(label)
 
 
 def _plain(value: Any) -> ClassValue:
@@ -141,7 +224,7 @@ def cumulative(
     start = complaint.complaint.relaxed
     changes = cell_changes(ranking, complaint)[ranking.positions(shown)]
     return Cumulative(
-        cell=cell_name(complaint.cell),
+        cell=name_of(complaint.about),
         start=start,
         values=start + np.cumsum(changes),
         applied=applied,

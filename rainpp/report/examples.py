@@ -8,25 +8,47 @@ from rainpp.report.images import data_uri
 from rainpp.report.story import Change, Example
 from rainpp.report.words import movement, number, share
 
+# Changed inputs that are written out; of others their number is.
+_MOST_CHANGED = 6
+
 
 def example_list(examples: tuple[Example, ...]) -> str:
     """Cards for rows with an image, a table for rows of a table."""
     if all(example.image is not None for example in examples):
-        return f'<ol class="examples">{"".join(_card(example) for example in examples)}</ol>'
+        pairs = any(example.image_after is not None for example in examples)
+        kind = "examples pairs" if pairs else "examples"
+        return f'<ol class="{kind}">{"".join(_card(example) for example in examples)}</ol>'
     return _table(examples)
 
 
 def _card(example: Example) -> str:
-    assert example.image is not None  # checked by `example_list`
-    name = f"training row {example.train_id}"
-    alt = f"{name}, labelled {example.old_label}"
+    last = f"<dt>plausible</dt><dd>{_plausible(example)}</dd>"
+    if example.kind == "replace":
+        last = f"<dt>label</dt><dd>{escape(str(example.old_label))}</dd>"
     return (
-        f'<li><img src="{data_uri(example.image)}" alt="{escape(alt)}">'
+        f"<li>{_pictures(example)}"
         f'<span class="fix">{_fix(example)}</span>{_verdict(example)}'
-        f"<dl><dt>row</dt><dd>{escape(str(example.train_id))}</dd>"
-        f"<dt>plausible</dt><dd>{_plausible(example)}</dd></dl>"
+        f"<dl><dt>row</dt><dd>{escape(str(example.train_id))}</dd>{last}</dl>"
         f"{_changes(example)}</li>"
     )
+
+
+def _pictures(example: Example) -> str:
+    assert example.image is not None  # checked by `example_list`
+    alt = f"training row {example.train_id}, labelled {example.old_label}"
+    after = example.image_after
+    if after is None:
+        return _picture(data_uri(example.image), alt)
+    before = _picture(data_uri(example.image, after), f"{alt}, before")
+    new = _picture(data_uri(after, example.image), f"{alt}, after {example.repair}")
+    return (
+        f'<div class="pair"><div>{before}<span class="note">before</span></div>'
+        f'<div>{new}<span class="note">after</span></div></div>'
+    )
+
+
+def _picture(source: str, alt: str) -> str:
+    return f'<img src="{source}" alt="{escape(alt)}">'
 
 
 def _changes(example: Example) -> str:
@@ -38,6 +60,8 @@ def _movement(change: Change) -> str:
 
 
 def _fix(example: Example) -> str:
+    if example.repair is not None:
+        return f'<b title="repair of the inputs">{escape(example.repair)}</b>'
     old = f'<s title="old label">{escape(str(example.old_label))}</s>'
     if example.new_label is None:
         return f"{old} → <b>delete</b>"
@@ -45,8 +69,8 @@ def _fix(example: Example) -> str:
 
 
 def _plausible(example: Example) -> str:
-    """A deletion claims nothing about the row, so its plausibility of 1 would mislead."""
-    return "–" if example.new_label is None else share(example.plausibility)
+    """Other changes claim nothing about the label, so their plausibility of 1 would mislead."""
+    return share(example.plausibility) if example.kind == "relabel" else "–"
 
 
 def _verdict(example: Example) -> str:
@@ -61,7 +85,8 @@ def _verdict(example: Example) -> str:
 def _table(examples: tuple[Example, ...]) -> str:
     names = list(dict.fromkeys(name for example in examples for name in example.columns))
     known = any(example.verdict is not None for example in examples)
-    heads = ["row", "label", "predicted effect", "plausible", *(["truth"] if known else []), *names]
+    what = "label" if all(each.kind != "replace" for each in examples) else "change"
+    heads = ["row", what, "predicted effect", "plausible", *(["truth"] if known else []), *names]
     numeric = {"plausible", *(name for name in names if _is_numeric(examples, name))}
     head = "".join(
         f'<th scope="col" class="{"" if name in numeric else "text"}">{escape(name)}</th>'
@@ -81,9 +106,19 @@ def _table_row(example: Example, names: list[str], numeric: set[str], *, known: 
     effects = "<br>".join(_movement(change) for change in example.changes)
     return (
         f'<tr><th scope="row">{escape(str(example.train_id))}</th>'
-        f'<td class="text"><span class="fix">{_fix(example)}</span></td>'
+        f'<td class="text"><span class="fix">{_fix(example)}</span>{_changed(example)}</td>'
         f'<td class="text">{effects}</td><td>{_plausible(example)}</td>{truth}{cells}</tr>'
     )
+
+
+def _changed(example: Example) -> str:
+    """What a repair makes of the inputs, one a line."""
+    parts = [
+        f'<br><span class="note">{escape(name)}: {_value(old)} → {_value(new)}</span>'
+        for name, (old, new) in list(example.changed.items())[:_MOST_CHANGED]
+    ]
+    left = len(example.changed) - len(parts)
+    return "".join(parts) + (f'<br><span class="note">and {left:,} more</span>' if left else "")
 
 
 def _is_numeric(examples: tuple[Example, ...], name: str) -> bool:

@@ -9,19 +9,20 @@ import zlib
 import numpy as np
 
 
-def data_uri(image: np.ndarray) -> str:
+def data_uri(image: np.ndarray, *beside: np.ndarray) -> str:
     """A PNG of pixels (H, W) or (H, W, 3) as a data URI.
 
-    Unsigned bytes are taken as they are; other numbers are stretched from their smallest to their
-    largest value. Larger is lighter.
+    Unsigned bytes are taken as they are; other numbers are stretched from the smallest to the
+    largest value of this image and of those `beside` it. Larger is lighter.
     """
-    pixels = image if image.dtype == np.uint8 else _stretched(image)
+    pixels = image if image.dtype == np.uint8 else _stretched(image, *beside)
     return "data:image/png;base64," + base64.b64encode(_png(pixels)).decode()
 
 
-def _stretched(image: np.ndarray) -> np.ndarray:
-    values = np.nan_to_num(np.asarray(image, np.float64))
-    low, high = float(values.min()), float(values.max())
+def _stretched(image: np.ndarray, *beside: np.ndarray) -> np.ndarray:
+    values, *others = (np.nan_to_num(np.asarray(each, np.float64)) for each in (image, *beside))
+    low = min(float(each.min()) for each in (values, *others))
+    high = max(float(each.max()) for each in (values, *others))
     return np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
 
 

@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
-from rainpp.errors import DataError
 from rainpp.report.answer import answer_table
 from rainpp.report.examples import example_list
-from rainpp.report.plots import cumulative_chart, recall_chart, spectrum_chart
+from rainpp.report.families import family_table
+from rainpp.report.plots import cumulative_chart, recall_chart, rounds_chart, spectrum_chart
+from rainpp.report.predicates import predicate_table
+from rainpp.report.rounds import rounds_table
 from rainpp.report.sql import highlight
 from rainpp.report.story import Finding, Story
+from rainpp.report.styles import COLOURS, PAGE, read_style
 from rainpp.report.words import coverage_sentence, duration, number, share
+from rainpp.report.writing import write_text
 
 
 def write_report(path: str | Path, story: Story) -> Path:
     """Write `story` to `path` as one HTML file without scripts or links; returns the path.
 
-    The file is written beside its place and renamed, so a reader never sees half of it.
-
     Raises
     ------
     DataError : the folder is missing or cannot be written to.
     """
-    target = Path(path)
-    text = render_report(story)
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)  # mkstemp leaves it readable by its owner only
-        Path(name).replace(target)
-    except OSError as problem:
-        raise DataError(
-            f"cannot write the report `{target}`: {problem.strerror or problem}."
-        ) from problem
-    return target
+    return write_text(path, render_report(story))
 
 
 def render_report(story: Story) -> str:
     """The HTML of `write_report`."""
     from rainpp import __version__
 
-    style = files("rainpp.report").joinpath("style.css").read_text("utf-8")
+    style = read_style(COLOURS) + read_style(PAGE)
     sections = "".join(section(story) for section in _SECTIONS)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -110,12 +97,37 @@ def _examples(story: Story) -> str:
         return ""
     shown, total = len(story.examples), max(story.num_applied, len(story.examples))
     fix = f"<p>{escape(story.fix)}</p>" if story.fix else ""
-    part = f"The first {shown} of {total}, best first." if shown < total else "Best first."
-    note = (
-        f'<p class="note">{part} “Plausible” is the model’s own probability of the suggested '
-        "label; a row’s score is its effect times that.</p>"
-    )
+    part = f"The first {shown:,} of {total:,}, best first." if shown < total else "Best first."
+    if any(example.kind == "relabel" for example in story.examples):
+        part += (
+            " “Plausible” is the model’s own probability of the suggested label; a row’s score is "
+            "its effect times that."
+        )
+    note = f'<p class="note">{part}</p>'
     return _section("The training rows behind it", fix + example_list(story.examples) + note)
+
+
+def _families(story: Story) -> str:
+    if story.families is None:
+        return ""
+    return _section("Which kind of change helps", family_table(story.families))
+
+
+def _predicates(story: Story) -> str:
+    if story.predicates is None:
+        return ""
+    return _section("Which rows these are", predicate_table(story.predicates))
+
+
+def _rounds(story: Story) -> str:
+    if story.rounds is None:
+        return ""
+    caption = (
+        "Every round changes rows, trains again and asks again. Promises are of the relaxed value."
+    )
+    chart = _figure("Round by round", rounds_chart(story.rounds), caption)
+    verdict = f"<p>{escape(story.rounds.verdict)}</p>"
+    return _section("Every round", f"{verdict}{rounds_table(story.rounds)}{chart}")
 
 
 def _evidence(story: Story) -> str:
@@ -182,7 +194,10 @@ _SECTIONS: tuple[Callable[[Story], str], ...] = (
     _opening,
     _question,
     _answer,
+    _families,
+    _predicates,
     _examples,
+    _rounds,
     _evidence,
     _inside,
     _reproduce,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from rainpp.report.rounds import Rounds
 from rainpp.report.story import Cumulative, Recall, Spectrum
 from rainpp.report.words import number, share
 
@@ -31,6 +32,10 @@ _COLOURS = {
 }
 _INK, _MUTED, _LINE, _BEFORE, _AFTER, _RIGHT = _COLOURS.values()
 _SIZE = (4.6, 2.8)  # inches, 72 units each: 331 units across, about a telephone's pixels
+_TALL = (4.6, 3.6)
+# Bars that bear their number, and letters of a name beside an axis.
+_MOST_NUMBERED, _LONGEST = 12, 24
+_LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9.5, "columnspacing": 1.2}
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _LINE,
     "axes.labelcolor": _MUTED,
@@ -114,9 +119,9 @@ def recall_chart(recall: Recall) -> str:
         axes.set_ylim(0, 1.02)
         axes.set_xlim(0, size)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
-        _note(axes, "ideal", (0.48 * size, 0.48), (-8, 6), right=True, colour=_RIGHT)
+        _note(axes, "ideal", (0.48 * size, 0.48), (-8, 6), align="right", colour=_RIGHT)
         _note(axes, "this ranking", (0.7 * size, curve[int(0.7 * size)]), (10, -16), colour=_AFTER)
-        _note(axes, "random order", (size, random[-1]), (-2, 6), right=True, colour=_MUTED)
+        _note(axes, "random order", (size, random[-1]), (-2, 6), align="right", colour=_MUTED)
         summary = (
             f"After {curve.size - 1} suspects the ranking has found {share(float(curve[-1]))} of "
             f"the errors; a random order {share(float(random[-1]))}, an ideal one all."
@@ -124,17 +129,61 @@ def recall_chart(recall: Recall) -> str:
         return _inline(figure, summary)
 
 
+def rounds_chart(rounds: Rounds) -> str:
+    """The number after every round, with what was promised, above the rows changed so far."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(_TALL)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        _dress(above, "", rounds.name if len(rounds.name) <= _LONGEST else "value")
+        _dress(below, "round; the bars are rows changed so far", "rows")
+        _values_by_round(above, rounds)
+        _rows_by_round(below, [each.touched for each in rounds.rounds])
+        handles, names = above.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=4, **_LEGEND)
+        return _inline(figure, rounds.verdict)
+
+
+def _values_by_round(axes: Axes, rounds: Rounds) -> None:
+    steps = np.arange(len(rounds.rounds) + 1)
+    values = [rounds.before, *(each.value for each in rounds.rounds)]
+    relaxed = [rounds.relaxed, *(each.relaxed for each in rounds.rounds)]
+    promised = [each.predicted for each in rounds.rounds]
+    axes.plot(steps, values, "o-", color=_AFTER, ms=5, zorder=3, label="value")
+    axes.plot(steps, relaxed, "--", color=_MUTED, lw=1.4, label="relaxed")
+    axes.plot(steps[1:], promised, "D", color=_BEFORE, mfc="none", ms=7, label="promised")
+    axes.axhline(rounds.target, color=_RIGHT, lw=1.2, linestyle=(0, (4, 3)), label="target")
+    axes.margins(x=0.06, y=0.12)
+
+
+def _rows_by_round(axes: Axes, touched: list[int]) -> None:
+    numbers = np.arange(1, len(touched) + 1)
+    axes.bar(numbers, touched, width=0.45, color=_LINE)
+    axes.set_ylim(0, 1.5 * max(touched))
+    axes.set_yticks([])
+    for place in zip(numbers[:_MOST_NUMBERED], touched, strict=False):
+        _note(axes, f"{place[1]:,}", place, (0, 3), align="center")
+
+
 def _frame(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    figure.patch.set_alpha(0)
+    figure = _figure(_SIZE)
     axes = figure.add_subplot()
+    _dress(axes, x, y)
+    return figure, axes
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout="constrained")
+    figure.patch.set_alpha(0)
+    return figure
+
+
+def _dress(axes: Axes, x: str, y: str) -> None:
     axes.patch.set_alpha(0)
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return figure, axes
 
 
 def _note(
@@ -144,7 +193,7 @@ def _note(
     offset: tuple[float, float],
     *,
     colour: str = _INK,
-    right: bool = False,
+    align: Literal["left", "center", "right"] = "left",
     across: bool = False,
 ) -> None:
     """A label beside a point; with `across` the height is a share of the axes."""
@@ -154,7 +203,7 @@ def _note(
         xycoords=axes.get_xaxis_transform() if across else "data",
         xytext=offset,
         textcoords="offset points",
-        ha="right" if right else "left",
+        ha=align,
         color=colour,
     )
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rainpp.errors import DataError, ShapeError
+from rainpp.report.families import Families
+from rainpp.report.predicates import Predicates
+from rainpp.report.rounds import Rounds
 from rainpp.types import ClassValue
 
 
@@ -66,12 +69,15 @@ class Example:
 
     Attributes
     ----------
-    old_label, new_label : `new_label` is None when the row should be deleted.
+    old_label, new_label : `new_label` is None when the row should be deleted or repaired.
     changes : predicted change of every complained-about cell, signed.
-    plausibility : the model's own P(new label | row), or 1 for a deletion, in [0, 1].
+    plausibility : the model's own P(new label | row), else 1, in [0, 1].
     true_label : the right label when it is known, else None.
     image : pixels (H, W) or (H, W, 3), or None.
     columns : the row's values when it is a table row, else empty.
+    repair : what gives the row other inputs, or None when it is deleted or relabelled.
+    image_after : what the repair makes of `image`.
+    changed : inputs that the repair changes, old and new, where they are not drawn.
     """
 
     train_id: int | str
@@ -82,24 +88,43 @@ class Example:
     true_label: ClassValue | None = None
     image: np.ndarray | None = None
     columns: Mapping[str, object] = field(default_factory=dict[str, object])
+    repair: str | None = None
+    image_after: np.ndarray | None = None
+    changed: Mapping[str, tuple[object, object]] = field(
+        default_factory=dict[str, tuple[object, object]]
+    )
 
     def __post_init__(self) -> None:
-        if self.image is not None and not (
-            self.image.ndim == 2 or (self.image.ndim == 3 and self.image.shape[2] == 3)
-        ):
-            raise ShapeError(f"`image` has shape {self.image.shape}; (H, W) or (H, W, 3) is drawn.")
+        _check_image("image", self.image)
+        _check_image("image_after", self.image_after)
+        if self.repair is not None and self.new_label is not None:
+            raise DataError(
+                f"row {self.train_id} has both a `repair` and a `new_label`; a repair keeps labels."
+            )
+
+    @property
+    def kind(self) -> str:
+        """What is done to the row: "delete", "relabel" or "replace"."""
+        if self.repair is not None:
+            return "replace"
+        return "delete" if self.new_label is None else "relabel"
 
     @property
     def verdict(self) -> bool | None:
         """Whether the suggestion agrees with the truth; None when the truth is not known.
 
-        A deletion is right when the label it removes is wrong.
+        A deletion is right when the label it removes is wrong; a repair says nothing about labels.
         """
-        if self.true_label is None:
+        if self.true_label is None or self.kind == "replace":
             return None
         if self.new_label is None:
             return self.old_label != self.true_label
         return self.new_label == self.true_label
+
+
+def _check_image(name: str, image: np.ndarray | None) -> None:
+    if image is not None and not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ShapeError(f"`{name}` has shape {image.shape}; (H, W) or (H, W, 3) is drawn.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +186,9 @@ class Story:
     answer : its rows, in order.
     fix : how the rows to change were chosen, in a sentence.
     examples : the top suspects, best first.
+    families : kinds of change compared.
+    predicates : conditions that describe the rows that are blamed.
+    rounds : of a repair loop.
     num_applied : interventions applied in all; more than `examples` when the page shows a part.
     trust : what the training labels say about the complaint, in a sentence.
     coverage : share of the complaint's gradient that the index captures, [0, 1], or None.
@@ -182,6 +210,9 @@ class Story:
     num_applied: int = 0
     cumulative: tuple[Cumulative, ...] = ()
     recall: Recall | None = None
+    families: Families | None = None
+    predicates: Predicates | None = None
+    rounds: Rounds | None = None
     spectrum: Spectrum | None = None
     trust: str = ""
     coverage: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import stat
+import zlib
 from html.parser import HTMLParser
 
 import numpy as np
@@ -225,6 +226,56 @@ def test_rows_of_a_table_are_shown_as_a_table():
         assert expected in page.text, expected
 
 
+def repair_example(**changes):
+    values = {"new_label": None, "repair": "median filter", "true_label": None}
+    return image_example(**{**values, **changes})
+
+
+def test_a_repair_is_drawn_before_and_after_and_not_as_a_deletion():
+    shown = (repair_example(image_after=np.eye(8) / 2), repair_example(train_id=5))
+    page = Page(render_report(full_story(examples=shown)))
+    assert page.problems == []
+    assert "median filter" in page.text
+    assert "delete" not in page.text
+    assert "Plausible" not in page.text
+    alts = [attributes["alt"] for attributes in page.all("img")]
+    assert alts[:2] == [
+        "training row 314, labelled 7, before",
+        "training row 314, labelled 7, after median filter",
+    ]
+    assert len(alts) == 3
+
+
+def test_both_pictures_of_a_repair_have_one_scale():
+    assert shades(np.eye(8), np.eye(8) / 2) == [255, 128]
+
+
+def shades(before, after):
+    """The lightest pixel of either picture."""
+    text = render_report(full_story(examples=(repair_example(image=before, image_after=after),)))
+    sources = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    pngs = [base64.b64decode(source) for source in sources]
+    return [max(zlib.decompress(png[png.index(b"IDAT") + 4 : -16])) for png in pngs]
+
+
+def test_inputs_that_a_repair_changes_are_written_old_and_new():
+    changed = {f"<i>{n}": (n, n + 0.5) for n in range(1, 9)}
+    example = repair_example(image=None, repair=HOSTILE, changed=changed)
+    text = render_report(full_story(examples=(example, image_example(image=None))))
+    page = Page(text)
+    assert page.problems == []
+    assert "<i>" not in text
+    assert "<script" not in text.lower()
+    for expected in ("<i>1: 1 → 1.50", "<i>6: 6 → 6.50", "and 2 more", HOSTILE, "change"):
+        assert expected in page.text, expected
+    assert "<i>7" not in page.text
+
+
+def test_a_repair_keeps_the_label():
+    with pytest.raises(DataError, match="row 314 has both"):
+        repair_example(new_label=1)
+
+
 def test_an_image_becomes_a_png():
     text = render_report(full_story(examples=(image_example(image=np.zeros((5, 4, 3), np.uint8)),)))
     source = re.search(r'src="data:image/png;base64,([^"]+)"', text)
@@ -273,6 +324,8 @@ def test_an_answer_without_rows_is_refused():
 def test_an_image_of_another_shape_is_refused():
     with pytest.raises(ShapeError, match="`image` has shape"):
         image_example(image=np.zeros(64))
+    with pytest.raises(ShapeError, match="`image_after` has shape"):
+        image_example(image_after=np.zeros((8, 8, 4)))
 
 
 @pytest.mark.parametrize(
@@ -283,6 +336,7 @@ def test_an_image_of_another_shape_is_refused():
         (image_example(true_label=None), None),
         (image_example(new_label=None, true_label=1), True),
         (image_example(new_label=None, true_label=7), False),
+        (image_example(new_label=None, true_label=7, repair="blur"), None),
     ],
 )
 def test_a_deletion_is_right_when_the_label_is_wrong(example, verdict):
