@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 
 from rainpp.report.images import data_uri
 from rainpp.report.story import Change, Example
 from rainpp.report.words import movement, number, share
 
+# Header, class and content of a cell.
+_Column = tuple[str, str, Callable[[Example], str]]
 # Changed inputs that are written out; of others their number is.
 _MOST_CHANGED = 6
 
@@ -84,35 +87,54 @@ def _verdict(example: Example) -> str:
 
 def _table(examples: tuple[Example, ...]) -> str:
     names = list(dict.fromkeys(name for example in examples for name in example.columns))
-    known = any(example.verdict is not None for example in examples)
-    what = "label" if all(each.kind != "replace" for each in examples) else "change"
-    heads = ["row", what, "predicted effect", "plausible", *(["truth"] if known else []), *names]
-    numeric = {"plausible", *(name for name in names if _is_numeric(examples, name))}
+    columns = [*_about_the_change(examples), *(_of_the_row(name, examples) for name in names)]
     head = "".join(
-        f'<th scope="col" class="{"" if name in numeric else "text"}">{escape(name)}</th>'
-        for name in heads
+        f'<th scope="col" class="{kind}">{escape(name)}</th>'
+        for name, kind in [("row", "text"), *((name, kind) for name, kind, _ in columns)]
     )
-    body = "".join(_table_row(example, names, numeric, known=known) for example in examples)
+    body = "".join(_table_row(example, columns) for example in examples)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll">{table}</div>'
 
 
-def _table_row(example: Example, names: list[str], numeric: set[str], *, known: bool) -> str:
-    cells = "".join(
-        f'<td class="{"" if name in numeric else "text"}">{_value(example.columns.get(name))}</td>'
-        for name in names
-    )
-    truth = f'<td class="text">{_verdict(example)}</td>' if known else ""
-    effects = "<br>".join(_movement(change) for change in example.changes)
-    return (
-        f'<tr><th scope="row">{escape(str(example.train_id))}</th>'
-        f'<td class="text"><span class="fix">{_fix(example)}</span>{_changed(example)}</td>'
-        f'<td class="text">{effects}</td><td>{_plausible(example)}</td>{truth}{cells}</tr>'
-    )
+def _table_row(example: Example, columns: list[_Column]) -> str:
+    cells = "".join(f'<td class="{kind}">{content(example)}</td>' for _, kind, content in columns)
+    return f'<tr><th scope="row">{escape(str(example.train_id))}</th>{cells}</tr>'
+
+
+def _about_the_change(examples: tuple[Example, ...]) -> list[_Column]:
+    """Columns every table has, without those that would be empty."""
+    kinds = {example.kind for example in examples}
+    change: _Column = ("label", "text", _fixed)
+    columns: list[_Column] = [change, ("predicted effect", "text", _effects)]
+    if "replace" in kinds:  # what is done then is not to be read off labels
+        columns[:1] = [("label", "text", _old_label), ("change", "text", _fixed)]
+    if "relabel" in kinds:
+        columns.append(("plausible", "", _plausible))
+    if any(example.verdict is not None for example in examples):
+        columns.append(("truth", "text", _verdict))
+    return columns
+
+
+def _of_the_row(name: str, examples: tuple[Example, ...]) -> _Column:
+    kind = "" if _is_numeric(examples, name) else "text"
+    return name, kind, lambda example: _value(example.columns.get(name))
+
+
+def _old_label(example: Example) -> str:
+    return escape(str(example.old_label))
+
+
+def _fixed(example: Example) -> str:
+    return f'<span class="fix">{_fix(example)}</span>{_changed(example)}'
+
+
+def _effects(example: Example) -> str:
+    return "<br>".join(_movement(change) for change in example.changes)
 
 
 def _changed(example: Example) -> str:
-    """What a repair makes of the inputs, one a line."""
+    """What a repair makes of the inputs, one a line, the first ones."""
     parts = [
         f'<br><span class="note">{escape(name)}: {_value(old)} → {_value(new)}</span>'
         for name, (old, new) in list(example.changed.items())[:_MOST_CHANGED]

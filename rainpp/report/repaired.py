@@ -62,7 +62,10 @@ def _with_repair(
         drawn = (drawn_like(example.image, before[0], after[0]) for before, after in parts)
         found = next((picture for picture in drawn if picture is not None), None)
         return replace(example, image_after=found)
-    return replace(example, changed=dict(changed_inputs(old, new, names)))
+    changed = sorted(
+        changed_inputs(old, new, names), key=lambda each: -abs(each[1][1] - each[1][0])
+    )
+    return replace(example, changed=dict(changed))
 
 
 def drawn_like(image: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray | None:

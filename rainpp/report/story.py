@@ -77,7 +77,8 @@ class Example:
     columns : the row's values when it is a table row, else empty.
     repair : what gives the row other inputs, or None when it is deleted or relabelled.
     image_after : what the repair makes of `image`.
-    changed : inputs that the repair changes, old and new, where they are not drawn.
+    changed : inputs that the repair changes, old and new, where they are not drawn; the first ones
+        are shown.
     """
 
     train_id: int | str

@@ -269,6 +269,9 @@ def test_inputs_that_a_repair_changes_are_written_old_and_new():
     for expected in ("<i>1: 1 → 1.50", "<i>6: 6 → 6.50", "and 2 more", HOSTILE, "change"):
         assert expected in page.text, expected
     assert "<i>7" not in page.text
+    assert "plausible" in page.text  # of the other row
+    alone = Page(render_report(full_story(examples=(example,))))
+    assert "plausible" not in alone.text
 
 
 def test_a_repair_keeps_the_label():
