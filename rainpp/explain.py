@@ -57,9 +57,9 @@ def explain(ranking: Ranking, rows: Any, *, top: int, count: int) -> pd.DataFram
     chosen = table.rows(ranking.positions(top))
     in_top = np.zeros(table.num_rows, bool)
     in_top[chosen] = True
-    if "label" not in frame.columns and table.num_classes:
-        names = list(ranking.classes or range(table.num_classes))
-        frame = frame.assign(label=[names[int(label)] for label in table.labels])
+    labels = _labels(ranking)
+    if "label" not in frame.columns and labels is not None:
+        frame = frame.assign(label=labels)
     conditions = [
         each
         for name in frame.columns
@@ -75,6 +75,16 @@ def explain(ranking: Ranking, rows: Any, *, top: int, count: int) -> pd.DataFram
         [_described(rule, in_top, best_effects) for rule in found],
         columns=["predicate", "rows", "precision", "recall", "effect"],
     )
+
+
+def _labels(ranking: Ranking) -> list[Any] | None:
+    """Of the training rows: SQL values of classes, or numbers; None where a row has several."""
+    table = ranking.interventions
+    if table.labels.dtype.kind not in "iu":
+        one_each = table.labels.size == table.num_rows
+        return table.labels.reshape(-1).tolist() if one_each else None
+    names = list(ranking.classes or range(table.num_classes))
+    return [names[int(label)] for label in table.labels]
 
 
 def _described(rule: Rule, in_top: Flags, effects: np.ndarray) -> list[Any]:

@@ -89,6 +89,19 @@ def test_labels_are_a_column_of_their_own():
     assert ranking_of(holds).explain(frame).iloc[0]["predicate"] == "label = 'yes'"
 
 
+def test_labels_of_a_regression_are_numbers():
+    frame = people()[["sex"]]
+    labels = np.linspace(0, 1, ROWS, dtype=np.float32)
+    for shape in ((ROWS,), (ROWS, 1)):
+        table = InterventionTable(("delete",), np.arange(ROWS), labels.reshape(shape), 1)
+        scores = np.where(labels > 0.7, 1.0, 0.0)
+        found = Ranking(table, scores, np.ones(ROWS), classes=()).explain(frame, top=100)
+        assert found["predicate"][0].startswith("label > 0.7")
+    table = InterventionTable(("delete",), np.arange(ROWS), np.ones((ROWS, 2), np.float32), 2)
+    found = Ranking(table, scores, np.ones(ROWS), classes=()).explain(frame)
+    assert not found["predicate"].str.contains("label").any()
+
+
 def test_missing_values_are_a_condition():
     frame = people()
     frame.loc[::7, "work"] = None

@@ -204,8 +204,11 @@ def with_columns(
 
 
 def _label(ranking: Ranking, label: Any) -> ClassValue:
-    """The SQL value of a class; the number itself for a model of numbers."""
-    return ranking.classes[int(label)] if ranking.classes else _plain(label)
+    """The SQL value of a class; the number itself, or all of them, for a model of numbers."""
+    if ranking.classes:
+        return ranking.classes[int(label)]
+    values = np.asarray(label).reshape(-1).tolist()
+    return values[0] if len(values) == 1 else str(values)
 
 
 def _plain(value: Any) -> ClassValue:

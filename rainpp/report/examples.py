@@ -27,7 +27,7 @@ def example_list(examples: tuple[Example, ...]) -> str:
 def _card(example: Example) -> str:
     last = f"<dt>plausible</dt><dd>{_plausible(example)}</dd>"
     if example.kind == "replace":
-        last = f"<dt>label</dt><dd>{escape(str(example.old_label))}</dd>"
+        last = f"<dt>label</dt><dd>{_label(example.old_label)}</dd>"
     return (
         f"<li>{_pictures(example)}"
         f'<span class="fix">{_fix(example)}</span>{_verdict(example)}'
@@ -65,10 +65,10 @@ def _movement(change: Change) -> str:
 def _fix(example: Example) -> str:
     if example.repair is not None:
         return f'<b title="repair of the inputs">{escape(example.repair)}</b>'
-    old = f'<s title="old label">{escape(str(example.old_label))}</s>'
+    old = f'<s title="old label">{_label(example.old_label)}</s>'
     if example.new_label is None:
         return f"{old} → <b>delete</b>"
-    return f'{old} → <b title="suggested label">{escape(str(example.new_label))}</b>'
+    return f'{old} → <b title="suggested label">{_label(example.new_label)}</b>'
 
 
 def _plausible(example: Example) -> str:
@@ -79,7 +79,7 @@ def _plausible(example: Example) -> str:
 def _verdict(example: Example) -> str:
     if example.verdict is None:
         return ""
-    truth = escape(str(example.true_label))
+    truth = _label(example.true_label)
     if example.verdict:
         return f'<span class="right">✓ truly {truth}</span>'
     return f'<span class="wrong">✗ truly {truth}</span>'
@@ -122,7 +122,12 @@ def _of_the_row(name: str, examples: tuple[Example, ...]) -> _Column:
 
 
 def _old_label(example: Example) -> str:
-    return escape(str(example.old_label))
+    return _label(example.old_label)
+
+
+def _label(label: object) -> str:
+    """A class as it is; a number of a regression to a few digits."""
+    return number(label) if isinstance(label, float) else escape(str(label))
 
 
 def _fixed(example: Example) -> str:

@@ -273,6 +273,28 @@ def test_the_rounds_as_a_file(tmp_path, loop):
         write_rounds(tmp_path / "rounds.svg", 3)
 
 
+def test_a_regression_has_numbers_for_labels():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(40, 2))
+    labels = inputs @ [1.0, 2.0] + rng.normal(size=40)
+    right = inputs.T @ labels / 40
+    theta = np.linalg.solve(inputs.T @ inputs / 40 + 0.01 * np.eye(2), right)
+    model = rainpp.Model(lambda w, x: (x @ w)[:, None], theta, loss="squared_error", l2=0.01)
+    index = rainpp.precompute(model, inputs, labels, k=2, interventions=[KINDS[0], KINDS[2]])
+    database = rainpp.connect()
+    database.connection.execute(
+        "CREATE TABLE points AS SELECT range - 5.0 AS a, 1.0 AS b FROM range(9)"
+    )
+    database.register_model("predict", model, index)
+    result = database.sql("SELECT sum(predict(a, b)) AS s FROM points")
+    frame = pd.DataFrame(inputs, columns=["a", "b"])
+    made = Repairs(result.complain("s", should="increase").rank(), rows=frame, families=5, count=40)
+    for each in made.story().examples:
+        assert each.old_label == pytest.approx(labels[each.train_id], rel=1e-6)
+        assert set(each.changed) == ({"a", "b"} if each.kind == "replace" else set())
+    assert page_of(made.ranking, rows=frame, families=5, count=40)
+
+
 @pytest.mark.filterwarnings("ignore:two complaints fight")
 def test_several_complaints_and_such_about_no_cell(database):
     by_region = database.sql(BY_REGION)
