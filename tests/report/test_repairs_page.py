@@ -119,6 +119,7 @@ def test_families_are_those_of_the_ranking(ranking):
         ((5.5, 1, 1), 5, "“a” resolves the complaint, if only just"),
         ((3, 2, 1), 5, "No kind .* “a” comes closest: .*raise n by 3 .*2 to 4.*of 5 asked for"),
         ((3, 2, 1), None, "“a” helps most: its best 4 rows"),
+        ((3, 2, 0.5), 5, "“a” comes closest"),  # the interval of the last reaches below nothing
         ((-1, -2, -3), 5, "No kind of change is predicted to help."),
     ],
 )
@@ -257,8 +258,12 @@ def test_the_rounds_are_a_table_and_a_chart(ranking, loop):
     assert any(f"Why it ended: {loop.ended}" in label for label in charts)
     for each in loop.rounds:
         assert f"{each.value:g}" in page.text
-    assert "promised" in page.text
-    assert "var(--before)" in text
+    chart = next(part for part in text.split("<svg") if "promised</text>" in part)
+    for expected in ("value</text>", "relaxed</text>", "target</text>", "rows</text>"):
+        assert expected in chart, expected
+    # Every series in its own colour, drawn and in the key.
+    for colour in ("after", "before", "muted", "right"):
+        assert chart.count(f"stroke: var(--{colour})") >= 2, colour
 
 
 def test_the_rounds_as_a_file(tmp_path, loop):
