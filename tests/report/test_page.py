@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rainpp.errors import DataError, ShapeError
+from rainpp.repair import Round
 from rainpp.report import (
     AnswerRow,
     Change,
@@ -24,6 +25,9 @@ from rainpp.report import (
     render_report,
     write_report,
 )
+from rainpp.report.families import Families, Family
+from rainpp.report.predicates import Predicate, Predicates
+from rainpp.report.rounds import Rounds
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = '<script>alert("x")</script>'
@@ -197,6 +201,9 @@ def test_hostile_text_is_escaped_everywhere():
         ),
         cumulative=(Cumulative(HOSTILE, 1.0, np.ones(3), 2, 1.0, 2.0),),
         spectrum=Spectrum(np.array([2.0, 1.0]), 1, HOSTILE),
+        families=Families((Family(HOSTILE, 3, 1.0, 1.0, 0.5, 1.5),), HOSTILE, 2.0),
+        predicates=Predicates((Predicate(HOSTILE, 3, 0.5, 0.5, 1.0),), 5),
+        rounds=Rounds(HOSTILE, 1.0, 1.0, 2.0, (Round(1, 3, 3, 2.0, 2.0, 2.0, 0.1),), HOSTILE),
         timings={HOSTILE: 1.0},
         reproduce=(HOSTILE,),
     )
@@ -204,7 +211,7 @@ def test_hostile_text_is_escaped_everywhere():
     page = Page(text)
     assert "<script" not in text.lower()
     assert page.problems == []
-    assert page.text.count(HOSTILE) >= 15
+    assert page.text.count(HOSTILE) >= 22
 
 
 def test_rows_of_a_table_are_shown_as_a_table():
