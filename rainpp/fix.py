@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # A prefix this much longer than needed is left as it is: another prediction costs seconds.
 _CLOSE = 0.03
 _MOST_PREDICTIONS = 14
+# Newton steps of the one that is chosen; those before end when the effect has settled to 5 %.
+_STEPS_OF_A_FIX = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,36 +172,52 @@ class PrefixSearch:
         self.found: dict[int, tuple[GroupEffect, float]] = {}
 
     def smallest(self) -> int:
-        """The smallest prefix that is predicted to do, to 3 %; all of them if none does."""
+        """The smallest prefix that is predicted to do, to 3 %; all of them if none does.
+
+        The one that is chosen is predicted again by more Newton steps: a number of whole rows turns
+        on the last of them. Where it does not hold, longer ones are looked at.
+        """
         low, high, whole = 0, self._positions.size, self._positions.size
         guess = int(np.clip(np.searchsorted(self._sums, self._needed) + 1, 1, whole))
         for _ in range(_MOST_PREDICTIONS):
-            effect = self._predict(guess)
-            if effect >= self._needed:
+            moved = self._predict(guess)
+            if moved >= self._needed:
                 high = guess
             else:
                 low = guess
             if high - low <= max(1, int(_CLOSE * high)) or low == whole:
-                break
-            if high == whole and whole not in self.found:
-                # Not enough yet: improvements grow about in proportion, but not always at all.
-                ratio = self._needed / effect if effect > 0 else 2.0
-                guess = min(math.ceil(guess * float(np.clip(ratio, 1.5, 2.5))), whole)
-            else:
-                guess = (low + high + 1) // 2
-        enough = [size for size, (_, moved) in self.found.items() if moved >= self._needed]
+                if high not in self.found or self._confirm(high) >= self._needed or high == whole:
+                    break
+                low, high = high, min((n for n in self._enough() if n > high), default=whole)
+            guess = self._next(low, high, guess, moved)
+        enough = self._enough()
         if enough:
             return min(enough)
         self._predict(whole)
         return whole
 
-    def _predict(self, count: int) -> float:
-        if count not in self.found:
+    def _next(self, low: int, high: int, guess: int, moved: float) -> int:
+        """Which prefix to look at after `guess`."""
+        if high == self._positions.size and high not in self.found:
+            # Not enough yet: improvements grow about in proportion, but not always at all.
+            ratio = self._needed / moved if moved > 0 else 2.0
+            return min(math.ceil(max(guess, low) * float(np.clip(ratio, 1.5, 2.5))), high)
+        return (low + high + 1) // 2
+
+    def _enough(self) -> list[int]:
+        return [size for size, (_, moved) in self.found.items() if moved >= self._needed]
+
+    def _confirm(self, count: int) -> float:
+        """The same prediction by more steps."""
+        return self._predict(count, newton_steps=_STEPS_OF_A_FIX)
+
+    def _predict(self, count: int, newton_steps: int | None = None) -> float:
+        if count not in self.found or newton_steps is not None:
             found, model = predict_group(
                 self._backing,
                 self._positions[:count],
                 singles=float(self._sums[count - 1]),
-                newton_steps=None,
+                newton_steps=newton_steps,
             )
             self.found[count] = found, self._backing.reached(found, model)
         return self.found[count][1]

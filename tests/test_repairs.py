@@ -295,7 +295,7 @@ def asked(scene, index):
     database = rainpp.connect(scene.database.connection)
     database.register_model("predict", scene.problem.model, index)
     result = database.sql(COUNT)
-    return result.complain("n", should="at_least", target=float(result.df()["n"][0]) + 3).rank()
+    return result.complain("n", should="at_least", target=float(result.df()["n"][0]) + 9).rank()
 
 
 def retrain(scene):
@@ -305,14 +305,15 @@ def retrain(scene):
 def test_a_fix_is_the_smallest_prefix_that_is_predicted_to_do(scene, asked):
     fix = asked.fix()
     assert fix.resolves
-    assert fix.needed == 3
+    assert fix.needed == 9
     count = len(fix.interventions)
-    sizes = [asked.group_effect(size).effect for size in range(1, count + 1)]
-    assert sizes[-1] >= 3
-    assert all(size < 3 for size in sizes[: max(int(count * 0.9) - 1, 0)])
+    assert all(moved < 9 for size, moved in fix.tried if size < count)
+    assert max(size for size, moved in fix.tried if size < count) >= count - max(1, 0.03 * count)
     proof = rainpp.verify(asked, fit=retrain(scene), top=count)
     gained = proof.outcomes[0].after_relaxed - proof.outcomes[0].before_relaxed
-    assert gained == pytest.approx(fix.together.effect, rel=0.05)
+    assert gained == pytest.approx(fix.together.effect, rel=0.1)
+    assert proof.after - proof.before == pytest.approx(fix.reached, abs=1)
+    assert proof.outcomes[0].resolved
 
 
 def test_a_fix_of_some_families_keeps_to_them(asked):
@@ -401,7 +402,7 @@ def test_families_are_compared_by_what_their_best_do_together(ranking):
         assert each.low <= each.together <= each.high
     first = found.iloc[0]
     alone = ranking.fix(by=1e6, most=15, kinds=[first["family"]])
-    assert alone.together.effect == pytest.approx(first["together"])
+    assert alone.together.effect == pytest.approx(first["together"], rel=0.1)
     assert alone.together.first_order == pytest.approx(first["first_order"])
     with pytest.raises(SettingsError, match="`most` is 0"):
         ranking.families(0)

@@ -170,7 +170,7 @@ def examples(
             raise ShapeError(f"`{name}` has {len(values)} rows; there are {table.num_rows}.")
     positions = ranking.positions(count)
     if chosen is not None:
-        positions = np.array([table.position(item) for item in chosen[:count]], np.intp)
+        positions = table.positions_of(chosen[:count])
     rows, labels = table.rows(positions), table.new_labels(positions)
     repairs = [
         table.repairs[number] if number >= 0 else None for number in table.repair_numbers(positions)

@@ -16,7 +16,10 @@ class Family:
     Attributes
     ----------
     first_order : the sum of their single effects.
-    together, low, high : applied together, and an interval for it.
+    together, low, high : applied together, and an interval for it, relaxed.
+    share : of what is asked for, up to 1, by the number itself; NaN for a direction alone.
+    credible, control : mean probability of what the changes claim, and that of as many changes
+        the other way; NaN where nothing can be said.
     """
 
     name: str
@@ -25,6 +28,14 @@ class Family:
     together: float
     low: float
     high: float
+    share: float = float("nan")
+    credible: float = float("nan")
+    control: float = float("nan")
+
+    @property
+    def resolves(self) -> bool:
+        """Whether it does all that is asked for."""
+        return self.share >= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +62,23 @@ class Families:
         does += f"{number(best.together)} ({number(best.low)} to {number(best.high)})"
         if self.needed is None:
             return f"“{best.name}” helps most: {does}."
-        if best.together < self.needed:
+        if not best.resolves:
             return (
-                "No kind of change resolves the complaint with so many rows. "
-                f"“{best.name}” comes closest: {does}, of {number(self.needed)} asked for."
+                f"“{best.name}” fits best: {does}, which brings the number {best.share:.0%} of the "
+                f"way of {number(self.needed)}. {self._others()}"
             )
-        narrowly = ", if only just" if best.low < self.needed else ""
         return (
-            f"“{best.name}” resolves the complaint{narrowly}: {does}, where {number(self.needed)} "
-            f"is asked for. {self._others()}"
+            f"“{best.name}” resolves the complaint: {does}, where {number(self.needed)} is asked "
+            f"for. {self._others()}"
         )
 
     def _others(self) -> str:
-        names = [f"“{e.name}”" for e in self.found[1:] if e.together >= (self.needed or 0.0)]
+        names = [f"“{each.name}”" for each in self.found[1:] if each.resolves]
         if not names:
             return "No other kind does." if len(self.found) > 1 else ""
         listed = " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
-        return f"So {'does' if len(names) == 1 else 'do'} {listed}."
+        does, claim = ("does", "it claims") if len(names) == 1 else ("do", "they claim")
+        return f"So {does} {listed}, but what {claim} about the rows is less credible."
 
 
 def families_of(ranking: Ranking, count: int, *, aim: str, needed: float | None) -> Families:
@@ -85,16 +96,24 @@ def family_table(families: Families) -> str:
             ("together", ""),
             ("interval", "wide"),
             ("sum of single effects", "wide"),
+            ("of the way", ""),
+            ("credible", ""),
             ("rows", ""),
         )
     )
     rows = "".join(_row(each, families.needed, largest) for each in families.found)
     title = f"predicted to {families.aim} by"
+    note = (
+        '<p class="note">Credible: how likely what the changes claim is to a model that has not '
+        "seen the rows; for changed inputs, how well they can be told from those the query reads "
+        "before the change and not after it. In brackets the same of as many changes the other "
+        "way: a kind without a lead over them only picks odd rows.</p>"
+    )
     return (
         f"<p>{escape(families.verdict)}</p>{_legend(families)}"
         '<div class="scroll"><table><thead><tr><th scope="col">kind of change</th>'
         f'<th scope="col" class="bars">{escape(title)}</th>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<tbody>{rows}</tbody></table></div>{note}"
     )
 
 
@@ -107,15 +126,23 @@ def _legend(families: Families) -> str:
 
 
 def _row(family: Family, needed: float | None, largest: float) -> str:
-    resolves = needed is not None and family.together >= needed
-    mark = ' class="complained"' if resolves else ""
+    mark = ' class="complained"' if family.resolves else ""
     interval = f"{number(family.low)} to {number(family.high)}" if family.rows else ""
     return (
         f'<tr{mark}><th scope="row">{escape(family.name)}</th>'
         f'<td class="bars" aria-hidden="true">{_bar(family, needed, largest)}</td>'
         f'<td>{number(family.together)}</td><td class="wide">{interval}</td>'
-        f'<td class="wide">{number(family.first_order)}</td><td>{family.rows:,}</td></tr>'
+        f'<td class="wide">{number(family.first_order)}</td><td>{_share(family.share)}</td>'
+        f"<td>{_credible(family)}</td><td>{family.rows:,}</td></tr>"
     )
+
+
+def _share(value: float) -> str:
+    return "–" if value != value else f"{value:.0%}"
+
+
+def _credible(family: Family) -> str:
+    return f"{_share(family.credible)} ({_share(family.control)})"
 
 
 def _bar(family: Family, needed: float | None, largest: float) -> str:
