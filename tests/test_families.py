@@ -106,7 +106,7 @@ def test_rows_out_of_place_are_told_from_those_of_the_query():
     mended[wrong, 2] -= 9
     found = out_of_place(training, inference, np.arange(500), mended)
     assert found[wrong].mean() > 0.6
-    assert np.delete(found, wrong).max() == 0  # the repair left them as they were
+    assert np.delete(found, wrong).max() < 1e-9  # the repair left them as they were
     unharmed = out_of_place(training, inference, np.arange(1, 500, 10), mended[1::10] + 0.01)
     assert unharmed.mean() < 0.1
 
