@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rainpp.index.build import precompute
     from rainpp.index.estimate import estimate
     from rainpp.intervention import Delete, Relabel, Replace
+    from rainpp.label_noise import label_probabilities
     from rainpp.model import Model
     from rainpp.patch import Patch, read_patch
     from rainpp.ranking import Ranking
@@ -46,6 +47,7 @@ _HOMES = {
     "Verification": "rainpp.verification",
     "connect": "rainpp.database",
     "estimate": "rainpp.index.estimate",
+    "label_probabilities": "rainpp.label_noise",
     "load": "rainpp.index.artifact",
     "load_checkpoint": "rainpp.adapters.checkpoint",
     "precompute": "rainpp.index.build",
@@ -77,6 +79,7 @@ __all__ = [
     "connect",
     "errors",
     "estimate",
+    "label_probabilities",
     "load",
     "load_checkpoint",
     "metrics",

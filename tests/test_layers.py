@@ -44,6 +44,7 @@ COLUMNS = [
         "fix",
         "group_effect",
         "handoff",
+        "label_noise",
         "materialized",
         "patch",
         "point_query",

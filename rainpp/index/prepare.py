@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rainpp.errors import ModelError, SettingsError
+from rainpp.errors import DataError, ModelError, SettingsError, ShapeError
 from rainpp.fingerprint import fingerprint
 from rainpp.index import store
 from rainpp.index.storage import check_storage
@@ -60,6 +60,7 @@ class Prepared:
     kinds : names of the interventions to score.
     num_classes : R.
     budget : memory that may be used beside the rows.
+    chances : (n, R) probabilities of labels in the place of the model's own.
     """
 
     model: Model
@@ -69,6 +70,7 @@ class Prepared:
     num_classes: int
     budget: Budget
     repairs: tuple[Replace, ...] = ()
+    chances: np.ndarray | None = None
 
     @property
     def num_outputs(self) -> int:
@@ -103,6 +105,7 @@ class Prepared:
             # Requests of the default are what they were before there was a choice.
             **{name: kind for name, kind in chosen.items() if kind != "float32"},
             **self._repairs_seen,
+            **({} if self.chances is None else {"chances": fingerprint(self.chances)}),
             "interventions": list(self.kinds),
             "model": self.model.fingerprint,
             "data": self.training.fingerprint,
@@ -138,7 +141,8 @@ def prepare(model: Model, inputs: PyTree, labels: Any, options: Options) -> Prep
         raise SettingsError("rainpp.Relabel() needs classes; with squared_error use Delete() only.")
     num_classes = model.criterion.num_classes(model.output_width(training.inputs))
     budget = Budget.of(options.memory)
-    found = Prepared(model, training, options, kinds, num_classes, budget, repairs)
+    chances = _chances(asked, (training.num_rows, num_classes))
+    found = Prepared(model, training, options, kinds, num_classes, budget, repairs, chances)
     # Hosts may have other accelerators; the rest decides what is computed, step by step.
     steps = {"memory": budget.total, "path": options.path is not None, "device": "any"}
     check_same({**found.request, **steps})
@@ -161,6 +165,26 @@ def _check(model: Model, options: Options) -> None:
         )
     check_matmul(options.matmul, np.dtype(model.theta.dtype))
     check_storage(options.storage)
+
+
+def _chances(asked: Sequence[Kind], shape: tuple[int, int]) -> np.ndarray | None:
+    """The probabilities of labels that somebody gave, checked."""
+    given = [item.probabilities for item in asked if isinstance(item, Relabel)]
+    if not given or given[0] is None:
+        return None
+    found = np.asarray(given[0])
+    if found.dtype.kind != "f" or found.shape != shape:
+        raise ShapeError(
+            f"the `probabilities` of rainpp.Relabel are {found.dtype} {found.shape}; numbers "
+            f"{shape} are needed: one for each training row and class."
+        )
+    bad = np.flatnonzero(~((found >= 0) & (found <= 1 + 1e-6)).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"the `probabilities` of rainpp.Relabel for training row {bad[0]} are "
+            f"{found[bad[0]].tolist()} ({bad.size} such rows); they must lie between 0 and 1."
+        )
+    return found
 
 
 # Enough rows to tell one repair from another.

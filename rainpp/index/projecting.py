@@ -78,7 +78,8 @@ class Work:
     """What is to be projected: an array `projections` (N, k) and `plausibility` (N,).
 
     Rows are in the order of an InterventionTable: n deletions, R - 1 relabels of every row, and n
-    rows for each of `repairs`.
+    rows for each of `repairs`. `chances` (n, R) stand in the place of the model's own
+    probabilities of new labels.
     """
 
     model: Model
@@ -88,6 +89,7 @@ class Work:
     num_classes: int
     batch_size: int = 512
     repairs: tuple[Replace, ...] = ()
+    chances: np.ndarray | None = None
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -133,7 +135,15 @@ class Work:
         if found.relabels is not None and found.posteriors is not None:
             start = first + where.start * found.relabels.shape[1]
             relabels = found.relabels.reshape(-1, found.relabels.shape[2])
-            yield start, relabels, found.posteriors.reshape(-1)
+            yield start, relabels, self._plausible(where, found.posteriors).reshape(-1)
+
+    def _plausible(self, where: slice, posteriors: np.ndarray) -> np.ndarray:
+        """P(new label) of every relabel of some rows, (rows, R - 1)."""
+        if self.chances is None:
+            return posteriors
+        labels = self.training.labels[where, None] + np.arange(1, self.num_classes)
+        chances = np.take_along_axis(self.chances[where], labels % self.num_classes, axis=1)
+        return chances.astype(posteriors.dtype)
 
     def replaced(
         self, where: slice, found: TrainingProjections, vectors: jax.Array

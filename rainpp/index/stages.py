@@ -86,6 +86,7 @@ def project_in_memory(
         prepared.kinds,
         prepared.num_classes,
         repairs=prepared.repairs,
+        chances=prepared.chances,
     )
     storage = bench.storage(vectors)
     _, batch = shrinking(

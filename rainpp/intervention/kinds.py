@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from rainpp.types import ClassValue, PyTree
 
@@ -24,9 +26,15 @@ class Relabel:
     prefer correct rows of other classes, because giving any row the label 3 raises the number of
     3s (MNIST, 30 % of the 3s labelled 8: 18 % of the top rows were wrong by effect alone, 83 % by
     effect x plausibility).
+
+    Attributes
+    ----------
+    probabilities : (n, R) in the place of the model's own, for every row; those of
+        `rainpp.label_probabilities` are better calibrated. Rows appended later have the model's.
     """
 
     name: ClassVar[str] = "relabel"
+    probabilities: NDArray[Any] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
