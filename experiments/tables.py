@@ -70,6 +70,8 @@ def render() -> str:
         "repair_loop": tables_repairs.repair_loop,
         "explain_adult": tables_repairs.explain_adult,
         "fix_families": tables_repairs.fix_families,
+        "plausibility": tables_repairs.plausibility,
+        "adult_vague": tables_repairs.adult_vague,
         "wrong_complaints": tables_online.wrong_complaints,
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,
