@@ -18,11 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rainpp.errors import ArtifactError, DataError, SettingsError
+from rainpp.errors import ArtifactError, DataError
 from rainpp.index.store import as_path
 from rainpp.intervention import Intervention, InterventionTable, Replace
 from rainpp.intervention.applying import apply_interventions
 from rainpp.intervention.table import WORDS
+from rainpp.loss import find_loss
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
@@ -41,7 +42,7 @@ class Patch:
     ----------
     frame : id, intervention ("delete", "relabel" or "replace"), old and new (labels as text, the
         name of the repair), reason; a row of it can be deleted before it is applied.
-    classes : the text of each class, in the order of the model's outputs.
+    classes : the text of each class, in the order of the model's outputs; none for a regression.
     data : fingerprint of the training rows.
     """
 
@@ -72,7 +73,7 @@ class Patch:
         array = np.asarray(labels)
         numbers = np.arange(len(array)) if ids is None else np.asarray(ids)
         training = TrainingSet(inputs, array, numbers, np.ones(len(array)))
-        same = TrainingSet(inputs, array.astype(_label_type(array)), numbers, training.weights)
+        same = TrainingSet(inputs, self._as_trained(array), numbers, training.weights)
         self._check_data(same)
         return apply_interventions(training, self._interventions(numbers), repairs)
 
@@ -115,6 +116,13 @@ class Patch:
                 f"cannot write the patch `{target}`: {problem.strerror or problem}."
             ) from problem
         return target
+
+    def _as_trained(self, labels: np.ndarray) -> np.ndarray:
+        """Labels in the type that a model is trained on; a patch without classes has numbers."""
+        if self.classes:
+            return find_loss("cross_entropy").check_labels(labels, width=len(self.classes))
+        width = labels.shape[1] if labels.ndim == 2 else 1
+        return find_loss("squared_error").check_labels(labels, width=width)
 
     def _check_data(self, training: TrainingSet) -> None:
         if training.fingerprint != self.data:
@@ -159,13 +167,16 @@ class Patch:
 def patch_of(ranking: Ranking, training: TrainingSet, positions: np.ndarray) -> Patch:
     """The interventions at some positions of a ranking, each with its reason."""
     table = ranking.interventions
-    names = [str(name) for name in ranking.classes or range(table.num_classes)]
+    # Labels of a regression are numbers, in columns: there are no classes to name.
+    numbered = training.labels.ndim > 1
+    names = [] if numbered else [str(name) for name in ranking.classes or range(table.num_classes)]
     about = "; ".join(map(str, ranking.complaints))
     rows: list[dict[str, Any]] = []
     for position in positions:
         item, effect = table[int(position)], float(ranking.effects[position])
         plausible = float(ranking.plausibility[position])
-        old = names[int(training.labels[item.row])] if names and table.num_classes else ""
+        label = training.labels[item.row]
+        old = ", ".join(f"{value:.6g}" for value in label) if numbered else names[int(label)]
         new = {"delete": "", "replace": str(item.detail)}.get(item.kind)
         rows.append(
             {
@@ -237,11 +248,3 @@ def _read_about(table: pa.Table, source: Path) -> dict[str, Any]:
             f"`{source}` has schema {about.get('schema')!r}; this version reads {_SCHEMA}."
         )
     return about
-
-
-def _label_type(labels: np.ndarray) -> Any:
-    if labels.dtype.kind in "iub":
-        return np.int32
-    if labels.dtype.kind == "f":
-        return np.float32
-    raise SettingsError(f"`labels` has type {labels.dtype}; class numbers or numbers are needed.")

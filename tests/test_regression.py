@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 import rainpp
-from rainpp.errors import ComplaintError, ModelError, NotAtOptimumWarning, UnsupportedQueryError
+from rainpp.errors import (
+    ComplaintError,
+    DataError,
+    ModelError,
+    NotAtOptimumWarning,
+    UnsupportedQueryError,
+)
 
 L2 = 0.05
 ROWS, FEATURES = 60, 3
@@ -171,3 +177,35 @@ def test_misuse_is_named(scene):
         database.register_model("wide", wide.with_params(np.zeros((3, 2))), index)
     with pytest.raises(ComplaintError, match=r"AVG\(price"):
         scene.database.complain_prediction("price", table="houses", rowid=0, label=1)
+
+
+@pytest.mark.parametrize("repairs", [[], [rainpp.Replace("halve", lambda rows: rows * 0.5)]])
+def test_a_regression_is_fixed_by_a_patch_that_names_its_labels(scene, tmp_path, repairs):
+    kinds = [rainpp.Delete(), *repairs]
+    index = rainpp.precompute(
+        scene.model, scene.inputs, scene.targets, k=FEATURES, interventions=kinds
+    )
+    database = rainpp.connect(scene.database.connection)
+    database.register_model("price", scene.model, index)
+    result = database.sql(AVERAGE)
+    target = float(result.df()["p"][0]) - 0.3
+    ranking = result.complain("p", should="at_most", target=target).rank()
+    fix = ranking.fix()
+    assert fix.resolves
+    patch = rainpp.read_patch(fix.save(tmp_path / "fix.parquet"))
+    rows = patch.frame["id"]
+    assert patch.classes == ()
+    np.testing.assert_allclose(patch.frame["old"].astype(float), scene.targets[rows], rtol=1e-5)
+    kept = np.setdiff1d(np.arange(ROWS), rows[patch.frame["intervention"] == "delete"])
+    applied = patch.apply(scene.inputs, scene.targets, repairs=repairs)
+    np.testing.assert_array_equal(applied.labels, scene.targets[kept])
+    np.testing.assert_array_equal(applied.inputs, fix.apply().inputs)
+    proof = rainpp.verify(ranking, fit=ridge, patch=patch)
+    assert proof.after == pytest.approx(proof.before - fix.reached, rel=1e-3)
+    with pytest.raises(DataError, match="other training rows"):
+        patch.apply(scene.inputs, scene.targets + 1, repairs=repairs)
+    families = ranking.families(5)
+    assert set(families["family"]) == {"delete", *(item.name for item in repairs)}
+    loop = rainpp.repair_loop(ranking, fit=ridge, k=FEATURES)
+    assert loop.resolved
+    assert loop.touched == len(loop.patch)

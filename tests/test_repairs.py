@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -528,3 +529,35 @@ def test_loops_check_what_they_are_given(scene, asked, ranking):
         rainpp.repair_loop(ranking, fit=retrain(scene))
     with pytest.raises(SettingsError, match="`ranking` is a int"):
         rainpp.repair_loop(3, fit=retrain(scene))
+
+
+# Two classes from one logit
+
+
+@pytest.mark.parametrize("repairs", [[], [HALVE]])
+def test_a_binary_model_is_fixed_compared_and_repaired_in_a_loop(tmp_path, repairs):
+    scene = make_scene(k=6)
+    inputs = scene.problem.inputs
+    labels = (scene.problem.labels == 1).astype(np.int32)
+    start = rainpp.Model(
+        lambda w, x: x @ w, jnp.zeros((4, 1)), loss="binary_cross_entropy", l2=1e-2
+    )
+    model = oracles.solve(start, inputs, labels)
+    kinds = [rainpp.Delete(), rainpp.Relabel(), *repairs]
+    index = rainpp.precompute(model, inputs, labels, k=4, interventions=kinds)
+    database = rainpp.connect(scene.database.connection)
+    database.register_model("predict", model, index, classes=["no", "yes"])
+    result = database.sql(COUNT.replace("= 1", "= 'yes'"))
+    target = float(result.df()["n"][0]) + 2
+    ranking = result.complain("n", should="at_least", target=target).rank()
+    fix = ranking.fix()
+    assert fix.resolves
+    patch = rainpp.read_patch(fix.save(tmp_path / "fix.parquet"))
+    names = np.array(["no", "yes"])
+    assert list(patch.frame["old"]) == list(names[labels[patch.frame["id"]]])
+    # Class numbers are the same labels whatever type they are written in.
+    applied = patch.apply(inputs, labels.astype(float), repairs=repairs)
+    assert_array_equal(applied.labels, fix.apply().labels)
+    assert set(ranking.families(5)["family"]) == set(index.interventions.kinds)
+    loop = rainpp.repair_loop(ranking, fit=lambda x, y: oracles.solve(model, x, y).params, k=4)
+    assert loop.resolved
