@@ -71,11 +71,39 @@ def predict_group(
     SettingsError : `newton_steps` makes no sense.
     DataError : the group is every training row, or the database has changed since the complaint.
     """
+    edited, counted = _edited(backing, positions, without)
+    return predict_rows(
+        backing,
+        edited,
+        counted,
+        changes=int(positions.size),
+        singles=singles,
+        newton_steps=newton_steps,
+    )
+
+
+def predict_rows(
+    backing: RetrainableBacking,
+    edited: TrainingSet,
+    counted: int,
+    *,
+    changes: int,
+    singles: float,
+    newton_steps: int | None,
+) -> tuple[GroupEffect, Model]:
+    """The same for rows that were changed in any way.
+
+    Parameters
+    ----------
+    edited : what the model would be trained on; rows of weight 0 may stand among them.
+    counted : rows that the mean is over.
+    changes : how many changes there are; nothing happens without any.
+    """
     most = _MOST_NEWTON_STEPS if newton_steps is None else _checked(newton_steps)
-    if positions.size == 0:
+    if not changes:
         return GroupEffect(0, 0.0, 0.0, 0.0, 0.0, 0, converged=True), backing.model
     backing.check_unchanged()
-    steps = _NewtonSteps(backing, *_edited(backing, positions, without))
+    steps = _NewtonSteps(backing, edited, counted)
     reached = [0.0, singles]
     for taken in range(1, most + 1):
         whole = steps.take()
@@ -87,7 +115,7 @@ def predict_group(
     effect = reached[-1]
     away = abs(effect - reached[-2]) + _SMALL_ENOUGH * abs(effect)
     found = GroupEffect(
-        int(positions.size),
+        changes,
         effect,
         effect - away,
         effect + away,
