@@ -43,7 +43,9 @@ def append_rows(
 ) -> Index:
     """What `Index.append` does."""
     index.check_model(model)
-    new = _checked(index, TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights), ids)
+    new = under_new_ids(
+        index, TrainingSet.checked(model, inputs, labels, ids=ids, weights=weights), ids
+    )
     losses = example_losses(model, new)
     storage = InMemory()
     kinds, num_classes = tuple(index.manifest["interventions"]), index.manifest["num_classes"]
@@ -54,14 +56,14 @@ def append_rows(
     alike = stored_alike(index.arrays, found["projections"])
     merged = _Merged(index, new, {**found, **alike, "losses": losses})
     _warn(merged.manifest)
-    training = _joined(index.training, new)
+    training = joined(index.training, new)
     if index.path is None:
         return Index(merged.manifest, merged.in_memory(), training=training, repairs=repairs)
     _write(index.path, merged)
     return replace(load(index.path, verify=False), training=training, repairs=repairs)
 
 
-def _checked(index: Index, new: TrainingSet, ids: Any) -> TrainingSet:
+def under_new_ids(index: Index, new: TrainingSet, ids: Any) -> TrainingSet:
     """The new rows under ids that no old row has."""
     known, labels = index.arrays["train_ids"], index.arrays["labels"]
     if new.labels.shape[1:] != labels.shape[1:]:
@@ -195,7 +197,7 @@ def _unchanged(index: Index, path: Path) -> dict[str, Finished]:
     }
 
 
-def _joined(old: TrainingSet | None, new: TrainingSet) -> TrainingSet | None:
+def joined(old: TrainingSet | None, new: TrainingSet) -> TrainingSet | None:
     """All rows where both are arrays in memory; else the user gives them again when needed."""
     if old is None:
         return None
