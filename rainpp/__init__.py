@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rainpp import errors, metrics, report
     from rainpp.adapters.checkpoint import load_checkpoint, save_checkpoint
+    from rainpp.additions import Additions
     from rainpp.complaint import Complaint
     from rainpp.database import Database, connect
     from rainpp.errors import RainError, RainWarning
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Additions": "rainpp.additions",
     "Complaint": "rainpp.complaint",
     "Database": "rainpp.database",
     "Delete": "rainpp.intervention",
@@ -61,6 +63,7 @@ _HOMES = {
 _ROOMS = ("errors", "metrics", "report")
 
 __all__ = [
+    "Additions",
     "Complaint",
     "Database",
     "Delete",

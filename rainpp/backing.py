@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from rainpp.bound_complaint import BoundComplaint, KeptCell
 from rainpp.errors import DataError, RainError
+from rainpp.index.append import joined
 from rainpp.index.artifact import Index
 from rainpp.index.projecting import Work
 from rainpp.inference import RegisteredModel
@@ -25,8 +26,10 @@ from rainpp.lanczos.projection import project_training
 from rainpp.model import Model
 from rainpp.refinement import GroupEffect, Refined, Refinement, StepDone
 from rainpp.training_set import TrainingSet
+from rainpp.types import PyTree
 
 if TYPE_CHECKING:
+    from rainpp.additions import Additions
     from rainpp.fix import Fix
     from rainpp.ranking import Ranking
 
@@ -119,6 +122,52 @@ class RetrainableBacking:
         from rainpp.group_effect import predict_group
 
         return predict_group(self, positions, singles=0.0, newton_steps=_STEPS_OF_A_PROMISE)[1]
+
+    def additions(self, ranking: Ranking, inputs: PyTree, labels: Any, ids: Any) -> Additions:
+        """What adding other rows does, each alone; see `rainpp.adding`."""
+        from rainpp.adding import find_additions
+
+        return find_additions(ranking, inputs, labels, ids)
+
+    def together_with(
+        self, new: TrainingSet, *, singles: float, newton_steps: int | None
+    ) -> GroupEffect:
+        """What adding all of `new` does: Newton steps of the mean loss over all rows."""
+        from rainpp.group_effect import predict_rows
+
+        edited = self.training_with(new)
+        return predict_rows(
+            self,
+            edited,
+            edited.num_rows,
+            changes=new.num_rows,
+            singles=singles,
+            newton_steps=newton_steps,
+        )[0]
+
+    def training_with(self, new: TrainingSet) -> TrainingSet:
+        """The training rows, then `new`; those at hand are not touched.
+
+        Raises
+        ------
+        RainError : they are not at hand, or lie in files.
+        """
+        found = joined(self.training, new)
+        if found is None:
+            raise DataError(
+                "the training rows lie in files, to which rows are not appended: give them as "
+                "arrays, data=(inputs, labels) of register_model."
+            )
+        return found
+
+    def direction(self) -> np.ndarray:
+        """H⁻¹ of the part of ∇q that moves no kept cell (d,), as the index knows it."""
+        index = self.index
+        vector = self.factors @ np.stack([item.vector() for item in self.complaints])
+        if self.kept:
+            moves = np.stack([item.query_projection() for item in self.kept])
+            vector = vector - shares(moves, vector, index.eigenvalues) @ moves
+        return (vector / index.eigenvalues) @ index.eigenvectors.astype(np.float64)
 
     def check_refinable(self) -> None:
         """Refuse where the training rows are not at hand.
@@ -236,6 +285,7 @@ def refine_backings(
                 _moved(effects[:, place], before[:, place]),
                 bool(found.stopped[start]),
             ),
+            combined[place].astype(kind),
         )
         for place, start in enumerate(starts[:-1])
     ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from rainpp.additions import Additions
 from rainpp.complaint import Cell, Complaint
-from rainpp.errors import RainError, SettingsError
+from rainpp.errors import RainError
 from rainpp.intervention import Intervention, InterventionTable
+from rainpp.listing import DELETE, RELABEL, REPLACE, Numbers, SortKey, check_count, listing, merged
 from rainpp.refinement import (
     GroupEffect,
     Refined,
@@ -21,14 +23,11 @@ from rainpp.refinement import (
     check_steps,
 )
 from rainpp.selection import leading
-from rainpp.types import ClassValue
+from rainpp.training_set import TrainingSet
+from rainpp.types import ClassValue, PyTree
 
 if TYPE_CHECKING:
     from rainpp.trust import Circumstances, Trust
-
-SortKey = Literal["score", "effect", "plausibility"]
-# Pandas takes from these faster than it infers them: 0.06 ms of a frame's 0.22.
-_WORDS = pd.Series(["delete", "relabel", "replace"]).array
 
 
 class Backing(Protocol):
@@ -62,10 +61,19 @@ class Backing(Protocol):
         """A rainpp.fix.Fix."""
         ...
 
+    def additions(self, ranking: Ranking, inputs: PyTree, labels: Any, ids: Any) -> Additions:
+        """What adding other rows does, each alone."""
+        ...
 
-def _is_whole(value: Any) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and int(value) >= 0
+    def together_with(
+        self, new: TrainingSet, *, singles: float, newton_steps: int | None
+    ) -> GroupEffect:
+        """What adding all of `new` does."""
+        ...
+
+    def training_with(self, new: TrainingSet) -> TrainingSet:
+        """The training rows, then `new`."""
+        ...
 
 
 def _unwatched(step: int, residual: float) -> None:
@@ -92,6 +100,7 @@ class Ranking:
     words : what was complained about where `complaints` are not at hand, as in a hand-off.
     survives : the share of the complaint's first-order improvement that is left once they are held.
     circumstances : asked by `trust` for what is known beside the scores.
+    direction : H⁻¹∇q (d,) behind refined effects; None for those of the index.
     """
 
     interventions: InterventionTable
@@ -106,6 +115,7 @@ class Ranking:
     survives: float = 1.0
     words: str = ""
     circumstances: Callable[[], Circumstances] | None = field(default=None, repr=False)
+    direction: np.ndarray | None = field(default=None, repr=False)
     _scores: np.ndarray | None = field(default=None, init=False, repr=False)
     _coverage: float | None = field(default=None, init=False, repr=False)
 
@@ -153,33 +163,44 @@ class Ranking:
         return trust_of(self)
 
     def top(
-        self, count: int = 20, *, by: SortKey = "score", repeat_rows: bool = False
+        self,
+        count: int = 20,
+        *,
+        by: SortKey = "score",
+        repeat_rows: bool = False,
+        additions: Additions | None = None,
     ) -> pd.DataFrame:
         """The best interventions, at most one per training row unless `repeat_rows`.
+
+        Parameters
+        ----------
+        additions : what `additions` of this ranking gave: rows to add stand among the others, each
+            at most once.
 
         Returns
         -------
         DataFrame with train_id, intervention, detail (new label, repair), score, effect (units of
         the query; a weighted sum of improvements when several complaints were combined),
         plausibility, cumulative_effect (sum of the effects so far).
+
+        Raises
+        ------
+        SettingsError : an argument makes no sense, or the additions are of another ranking, or from
+            before it was refined.
         """
         positions = self._top_positions(count, by, repeat_rows=repeat_rows)
-        rows = self.interventions.rows(positions)
         labels = self.interventions.new_labels(positions)
         repairs = self.interventions.repair_numbers(positions)
-        effects = self.effects[positions].astype(np.float64)
-        return pd.DataFrame(
-            {
-                "train_id": self.interventions.ids[rows],
-                "intervention": _WORDS.take(np.where(repairs >= 0, 2, labels >= 0)),
-                "detail": pd.Series(self._details(labels, repairs), dtype=object),
-                "score": self.scores[positions].astype(np.float64),
-                "effect": effects,
-                "plausibility": self.plausibility[positions].astype(np.float64),
-                "cumulative_effect": np.cumsum(effects),
-            },
-            copy=False,  # every column is new
+        found = listing(
+            self.interventions.ids[self.interventions.rows(positions)],
+            np.where(repairs >= 0, REPLACE, np.where(labels >= 0, RELABEL, DELETE)),
+            self._details(labels, repairs),
+            self._numbers.at(positions),
         )
+        if additions is None:
+            return found
+        Additions.check_of(additions, self)
+        return merged(found, additions.top(count, by=by), count, by)
 
     def best(self, count: int) -> list[Intervention]:
         """The interventions of `top(count)`, one per row, as objects to apply."""
@@ -210,9 +231,7 @@ class Ranking:
         RainError : the model or the training set is not at hand.
         """
         wanted = check_steps(steps)
-        self._check_refinable()
-        assert self.backing is not None  # checked
-        found = self.backing.refined(wanted, step_done)
+        found = self._refinable().refined(wanted, step_done)
         self.replace_effects(found)
         return self
 
@@ -233,10 +252,9 @@ class Ranking:
         SettingsError : `count` or `newton_steps` makes no sense.
         """
         positions = self.positions(count)
-        self._check_refinable()
-        assert self.backing is not None  # checked
+        backing = self._refinable()
         singles = float(self.effects[positions].astype(np.float64).sum())
-        return self.backing.group_effect(positions, singles=singles, newton_steps=newton_steps)
+        return backing.group_effect(positions, singles=singles, newton_steps=newton_steps)
 
     def families(self, count: int = 100) -> pd.DataFrame:
         """Which kind of change resolves the complaint: the best `count` of each, together.
@@ -259,9 +277,7 @@ class Ranking:
         RainError : the model, the rows or the query are not at hand.
         SettingsError : `count` is not a whole number of at least 1.
         """
-        self._check_refinable()
-        assert self.backing is not None  # checked
-        return self.backing.families(self, count)
+        return self._refinable().families(self, count)
 
     def explain(self, rows: pd.DataFrame, *, top: int = 200, count: int = 5) -> pd.DataFrame:
         """Short predicates over training columns that describe where the score lies.
@@ -313,9 +329,30 @@ class Ranking:
         RainError : the model, the rows or the query are not at hand, or nothing helps.
         SettingsError : there is no target and no `by`, or an argument makes no sense.
         """
-        self._check_refinable()
-        assert self.backing is not None  # checked
-        return self.backing.fix(self, by=by, most=most, kinds=kinds)
+        return self._refinable().fix(self, by=by, most=most, kinds=kinds)
+
+    def additions(self, inputs: PyTree, labels: Any = None, *, ids: Any = None) -> Additions:
+        """What adding rows that the model was not trained on would do to the complaint.
+
+        The opposite of a deletion, to first order: Δq = -(1/n)⟨H⁻¹∇q, ∇ℓ(x, y)⟩ for a row with a
+        weight of 1. One forward pass over the candidates. Cells of `keep=`, weights of complaints
+        and refined effects count as they do for the ranking.
+
+        Parameters
+        ----------
+        inputs : candidates, of the shapes and types of the training inputs.
+        labels : theirs, as for `rainpp.precompute`. Plausibility is 1: nothing is claimed that was
+            not said. None for rows that somebody could label: see `Additions`.
+        ids : what to call them; needed where the training rows have ids of their own, and none of
+            those. Else positions go on after the last training row.
+
+        Raises
+        ------
+        RainError : the ranking was made from a vector alone, without the model.
+        DataError, ShapeError, ModelError : the candidates cannot be used, or an id is taken.
+        SettingsError : a regression without labels.
+        """
+        return self._backed().additions(self, inputs, labels, ids)
 
     def refine_in_background(self, steps: int = 4) -> Refining:
         """`refine` in a thread of its own: go on with this ranking, `wait()` for it or `cancel()`.
@@ -325,26 +362,37 @@ class Ranking:
         RainError : the model or the training set is not at hand.
         """
         wanted = check_steps(steps)
-        self._check_refinable()
+        self._refinable()
         return Refining(self, wanted)
 
     def replace_effects(self, found: Refined) -> None:
         """Take refined effects; the order of suspects stays."""
         _ = self.scores  # from the index, before its effects are gone
         self.effects, self.refinement = found.effects, found.refinement
+        self.direction = found.direction
 
     @property
     def refined_steps(self) -> int:
         """Steps of conjugate gradients behind the effects; 0 for those of the index."""
         return self.refinement.steps if self.refinement else 0
 
-    def _check_refinable(self) -> None:
+    @property
+    def _numbers(self) -> Numbers:
+        return Numbers(self.scores, self.effects, self.plausibility)
+
+    def _refinable(self) -> Backing:
+        """The backing, which has the training rows."""
+        backing = self._backed()
+        backing.check_refinable()
+        return backing
+
+    def _backed(self) -> Backing:
         if self.backing is None:
             raise RainError(
                 "this needs the model, the training rows and the query; the ranking was made from "
                 "a vector of k numbers alone. Rank the complaint on a database that has them."
             )
-        self.backing.check_refinable()
+        return self.backing
 
     def _details(self, labels: np.ndarray, repairs: np.ndarray) -> np.ndarray:
         """SQL values of new labels, names of repairs, None for deletions, as objects."""
@@ -357,12 +405,7 @@ class Ranking:
         return found
 
     def _top_positions(self, count: int, by: SortKey, *, repeat_rows: bool) -> np.ndarray:
-        if not _is_whole(count):
-            raise SettingsError(f"`count` is {count!r}; it must be a whole number >= 0.")
-        columns = {"score": self.scores, "effect": self.effects, "plausibility": self.plausibility}
-        if not isinstance(by, str) or by not in columns:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise SettingsError(f"`by` is {by!r}; it must be one of {', '.join(columns)}.")
-        values = columns[by]
+        count, values = check_count(count), self._numbers.sorted_by(by)
         if repeat_rows or self.interventions.kinds == ("delete",):  # one for each row anyway
             return leading(values, count)
         wanted = min(count, self.interventions.num_rows)

@@ -64,10 +64,11 @@ class Refinement:
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """New effects (N,) and how they came about."""
+    """New effects (N,), how they came about, and H⁻¹∇q (d,) behind them."""
 
     effects: np.ndarray
     refinement: Refinement
+    direction: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ COLUMNS = [
     {"errors", "types"},
     {
         "adapters",
+        "additions",
         "complaint",
         "convolution",
         "explain",
         "fingerprint",
         "intervention",
+        "listing",
         "loss",
         "matmul",
         "metrics",
@@ -36,6 +38,7 @@ COLUMNS = [
     {"lanczos", "relax"},
     {"connection", "index", "inference", "stream"},
     {
+        "adding",
         "backing",
         "bound_complaint",
         "combination",

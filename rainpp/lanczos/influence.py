@@ -4,7 +4,8 @@ Deleting z turns J into J − ℓ(·, z)/n, whose minimiser is θ* + (1/n) H⁻�
 Eq. 2 of Flokas et al. 2022 describes *adding* a record and has the opposite sign. Replacing z by z'
 subtracts one loss and adds the other. The denominator stays n, as when a row's weight is set to 0.
 Retraining with the mean over n − 1 rows also makes l2 weaker by a factor 1 − 1/n, which moves every
-deletion by the same (l2/n)·⟨H⁻¹∇q, θ*⟩ and so changes no ranking.
+deletion by the same (l2/n)·⟨H⁻¹∇q, θ*⟩ and so changes no ranking; the mean over n + 1 rows makes it
+stronger, and moves every addition by as much the other way.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def query_change(
 ) -> np.ndarray:
     """Predicted change of the query if each intervention is applied alone, in the query's units.
 
-    Δq = (1/n) Σⱼ ⟨∇q, vⱼ⟩ (1/λⱼ) ⟨vⱼ, g⟩ with g = ∇ℓ(z) for a deletion and ∇ℓ(z) − ∇ℓ(z') for a
-    replacement.
+    Δq = (1/n) Σⱼ ⟨∇q, vⱼ⟩ (1/λⱼ) ⟨vⱼ, g⟩ with g = ∇ℓ(z) for a deletion, ∇ℓ(z) − ∇ℓ(z') for a
+    replacement and −∇ℓ(z') for an addition.
 
     Parameters
     ----------
