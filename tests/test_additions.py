@@ -428,11 +428,20 @@ def test_rows_that_cannot_be_added(ranking, inputs, labels, error, words):
         (["a", "b"], DataError, "has type <U1; those of the index are int64"),
         ([80.0, 81.0], DataError, "whole numbers or strings"),
         ([80], ShapeError, "one id per row"),
+        (np.array([80, 2**63 + 5], np.uint64), DataError, "holds 9223372036854775813; .* int64"),
+        (np.array([80, 79], np.uint64), DataError, "holds 79, which a row"),
     ],
 )
 def test_ids_that_cannot_be_used(ranking, ids, error, words):
     with pytest.raises(error, match=words):
         ranking.additions(np.ones((2, 4)), [0, 1], ids=ids)
+
+
+def test_ids_stay_whole_numbers(candidates, ranking):
+    """int64 and uint64 one after the other once became floats."""
+    added = ranking.additions(*candidates, ids=np.arange(100, 112, dtype=np.uint64))
+    assert added.apply(3).ids.dtype == np.int64
+    assert ranking.top(92, additions=added)["train_id"].dtype == np.int64
 
 
 def test_ids_of_ones_own_are_asked_for(scene, candidates):

@@ -77,10 +77,25 @@ def under_new_ids(index: Index, new: TrainingSet, ids: Any) -> TrainingSet:
         return TrainingSet(new.inputs, new.labels, numbers, new.weights)
     if (known.dtype.kind == "U") != (new.ids.dtype.kind == "U"):
         raise DataError(f"`ids` has type {new.ids.dtype}; those of the index are {known.dtype}.")
-    twice = new.ids[np.isin(new.ids, known)]
+    own = _typed_as(known, new.ids)
+    twice = own[np.isin(own, known)]
     if twice.size:
         raise DataError(f"`ids` holds {twice[0].item()!r}, which a row of the index already has.")
-    return new
+    return TrainingSet(new.inputs, new.labels, own, new.weights)
+
+
+def _typed_as(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Ids that can stand after those of the index: int64 and uint64 together would be floats."""
+    if np.result_type(known, ids).kind != "f":
+        return ids
+    found = ids.astype(known.dtype)
+    beyond = ids[found != ids]
+    if beyond.size:
+        raise DataError(
+            f"`ids` holds {beyond[0].item()!r}; those of the index are {known.dtype}, which does "
+            "not hold it."
+        )
+    return found
 
 
 @dataclass(frozen=True, eq=False)
