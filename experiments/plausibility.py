@@ -28,6 +28,8 @@ RANKINGS = {
     "all, unseen": (("delete", "relabel"), "unseen"),
     "relabels, model's": (("relabel",), "model"),
     "relabels, unseen": (("relabel",), "unseen"),
+    "all, corrected": (("delete", "relabel"), "corrected"),
+    "relabels, corrected": (("relabel",), "corrected"),
 }
 
 
@@ -59,11 +61,15 @@ def measure(name: str, flip: tuple[int, int], seed: int, rows: int) -> list[dict
     unseen = rainpp.label_probabilities(
         model, inputs, planted.labels, fit=lambda x, y: fit_digits(name, x, y, seed=seed)
     )
-    probabilities = {"model": np.asarray(model.probabilities(inputs)), "unseen": unseen}
+    probabilities = {
+        "model": np.asarray(model.probabilities(inputs)),
+        "unseen": unseen,
+        "corrected": rainpp.label_probabilities(model, inputs, planted.labels),
+    }
     found: list[dict[str, Any]] = []
     rankings = {
         whose: _ranking(digits, model, inputs, planted.labels, given, flip[0])
-        for whose, given in (("model", None), ("unseen", unseen))
+        for whose, given in probabilities.items()
     }
     for label, (kinds, whose) in RANKINGS.items():
         chances = probabilities[whose][np.arange(rows), clean]

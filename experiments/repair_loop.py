@@ -5,6 +5,8 @@ should be that of a model trained on the clean labels. The loop fixes, trains ag
 then the counts of all classes are compared with the clean model's.
 
     python -m experiments.repair_loop [--rows 10000] [--seeds 0 1 2] [--kinds relabels all]
+
+*Corrected*: the plausibility of new labels is that of `rainpp.label_probabilities`, without training.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ import rainpp
 from experiments import data, mnist_flips, models, results, train
 from experiments.corrupt import flip_classes
 
-KINDS: dict[str, list[str] | None] = {"relabels": ["relabel"], "all": None}
+KINDS: dict[str, list[str] | None] = {
+    "relabels": ["relabel"],
+    "relabels, corrected": ["relabel"],
+    "all": None,
+}
 
 
 def main() -> None:
@@ -54,9 +60,13 @@ def measure(rows: int, seed: int, name: str, kinds: list[str] | None) -> dict[st
     params = fit(inputs, planted.labels)
     model = rainpp.Model(network.apply, params, l2=train.L2)
     wanted = counts(model.with_params(fit(inputs, clean)), digits)
-    database = mnist_flips.open_database(
-        digits, model, rainpp.precompute(model, inputs, planted.labels)
+    chances = None
+    if name == "relabels, corrected":
+        chances = rainpp.label_probabilities(model, inputs, planted.labels)
+    index = rainpp.precompute(
+        model, inputs, planted.labels, interventions=[rainpp.Delete(), rainpp.Relabel(chances)]
     )
+    database = mnist_flips.open_database(digits, model, index)
     answer = database.sql(mnist_flips.QUERIES["Q3"])
     ranking = answer.complain("n", should="equal", target=float(wanted[1])).rank()
     began = time.perf_counter()

@@ -47,6 +47,17 @@ def test_it_is_better_calibrated_than_the_model_and_than_cross_validation():
     assert found[wrong, 0].mean() > found[~wrong & (given == 1), 0].mean() + 0.3
 
 
+def test_without_training_the_model_s_own_are_corrected():
+    plain, inputs, true, given = scene()
+    model = plain.with_params(trained(plain)(inputs, given))
+    own = np.asarray(model.probabilities(inputs))
+    found = rainpp.label_probabilities(model, inputs, given)
+    assert_allclose(found, corrected(own, given))
+    wrong = given != true
+    gained = [each[wrong, 0].mean() - each[~wrong, 0].mean() for each in (own, found)]
+    assert gained[1] > gained[0]
+
+
 def test_models_that_judge_have_not_seen_the_row():
     plain, inputs, _, given = scene()
     sizes = []
