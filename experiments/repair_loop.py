@@ -6,7 +6,7 @@ then the counts of all classes are compared with the clean model's.
 
     python -m experiments.repair_loop [--rows 10000] [--seeds 0 1 2] [--kinds relabels all]
 
-*Corrected*: the plausibility of new labels is that of `rainpp.label_probabilities`, without training.
+*Corrected*: new labels are as plausible as `rainpp.label_probabilities` says without training.
 """
 
 from __future__ import annotations

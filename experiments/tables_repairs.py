@@ -174,9 +174,9 @@ def plausibility(body: Run) -> str:
         f"labelled as another, means of {len(body['settings']['seeds'])} seeds. *Model's*: "
         "plausibility is the model's own\nprobability of the new label; *unseen*: "
         "`rainpp.label_probabilities`, models that have not seen the row, corrected for how\noften "
-        "one class is labelled as another; *corrected*: the model's own, corrected. *Precision*: planted rows among the first N, N being "
-        "how many were planted;\n*right label*: of those, the share whose best new label is the "
-        "true one; *log loss*: of the true labels of all rows.\n\n"
+        "one class is labelled as another; *corrected*: the model's own, corrected. *Precision*: "
+        "planted rows among the first\nN, N being how many were planted; *right label*: of those, "
+        "the share whose best new label is the true one; *log loss*:\nof the true labels.\n\n"
         + table(
             ["model", "labels", "ranking", "precision", "right label", "AUC_R", "log loss"], rows
         )
