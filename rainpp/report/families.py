@@ -59,18 +59,13 @@ class Families:
         if best.together <= 0:
             return "No kind of change is predicted to help."
         does = f"its best {best.rows:,} rows together are predicted to {self.aim} by "
-        does += f"{number(best.together)} ({number(best.low)} to {number(best.high)})"
+        by = f"{number(best.together)} ({number(best.low)} to {number(best.high)})"
         if self.needed is None:
-            return f"“{best.name}” helps most: {does}."
+            return f"“{best.name}” helps most: {does}{by}."
+        asked = f"the {number(self.needed)} asked for, and its expected value by {by}"
         if not best.resolves:
-            return (
-                f"“{best.name}” fits best: {does}, which brings the number {best.share:.0%} of the "
-                f"way of {number(self.needed)}. {self._others()}"
-            )
-        return (
-            f"“{best.name}” resolves the complaint: {does}, where {number(self.needed)} is asked "
-            f"for. {self._others()}"
-        )
+            return f"“{best.name}” fits best: {does}{best.share:.0%} of {asked}. {self._others()}"
+        return f"“{best.name}” resolves the complaint: {does}all of {asked}. {self._others()}"
 
     def _others(self) -> str:
         names = [f"“{each.name}”" for each in self.found[1:] if each.resolves]
@@ -89,14 +84,14 @@ def families_of(ranking: Ranking, count: int, *, aim: str, needed: float | None)
 
 def family_table(families: Families) -> str:
     """Every kind with a bar for what its rows do together; what is asked for is a line."""
-    largest = max([families.needed or 0.0, *(each.high for each in families.found), 1e-12])
+    largest = max([*(each.high for each in families.found), 1e-12])
     heads = "".join(
         f'<th scope="col" class="{kind}">{name}</th>'
         for name, kind in (
-            ("together", ""),
+            ("expected value", ""),
             ("interval", "wide"),
             ("sum of single effects", "wide"),
-            ("of the way", ""),
+            ("of what is asked", ""),
             ("credible", ""),
             ("rows", ""),
         )
@@ -120,7 +115,10 @@ def family_table(families: Families) -> str:
 def _legend(families: Families) -> str:
     keys = [("after", "together"), ("range", "interval")]
     if families.needed is not None:
-        keys.append(("mark", "asked for"))
+        keys = [
+            ("after", "the number itself"),
+            ("mark", f"the {number(families.needed)} asked for"),
+        ]
     items = "".join(f'<li><span class="key {kind}"></span>{text}</li>' for kind, text in keys)
     return f'<ul class="legend">{items}</ul>'
 
@@ -146,11 +144,16 @@ def _credible(family: Family) -> str:
 
 
 def _bar(family: Family, needed: float | None, largest: float) -> str:
+    if needed is not None:  # the number itself, as far as is asked for
+        width = max(100 * family.share, 0.0) if family.share == family.share else 0.0
+        after, mark = f"width:{width:.1f}%", "left:100.0%"
+        return (
+            f'<span class="track"><span class="bar after" style="{after}"></span>'
+            f'<span class="mark" style="{mark}"></span></span>'
+        )
     low, high = (100 * max(value, 0.0) / largest for value in (family.low, family.high))
     width = 100 * max(family.together, 0.0) / largest
     parts = [f'<span class="bar after" style="width:{width:.1f}%"></span>']
     if high > 0:
         parts.append(f'<span class="range" style="left:{low:.1f}%;width:{high - low:.1f}%"></span>')
-    if needed is not None:
-        parts.append(f'<span class="mark" style="left:{100 * needed / largest:.1f}%"></span>')
     return f'<span class="track">{"".join(parts)}</span>'

@@ -43,8 +43,8 @@ def promise(fix: Fix, aim: str) -> str:
     start = "The smallest fix is" if fix.resolves else "No fix was found that does; the best is"
     return (
         f"{start} {len(fix.interventions):,} rows, predicted together to {aim} by "
-        f"{number(found.effect)} ({number(found.low)} to {number(found.high)}) where "
-        f"{number(fix.needed)} is asked for."
+        f"{number(fix.reached)} where {number(fix.needed)} is asked for, and its expected value by "
+        f"{number(found.effect)} ({number(found.low)} to {number(found.high)})."
     )
 
 
