@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rainpp.model import Model
     from rainpp.patch import Patch, read_patch
     from rainpp.ranking import Ranking
-    from rainpp.repair import RepairLoop, repair_loop
+    from rainpp.repair import RepairInterrupted, RepairLoop, repair_loop
     from rainpp.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ _HOMES = {
     "RainWarning": "rainpp.errors",
     "Ranking": "rainpp.ranking",
     "Relabel": "rainpp.intervention",
+    "RepairInterrupted": "rainpp.repair",
     "RepairLoop": "rainpp.repair",
     "Replace": "rainpp.intervention",
     "SavedComplaint": "rainpp.handoff",
@@ -75,6 +76,7 @@ __all__ = [
     "RainWarning",
     "Ranking",
     "Relabel",
+    "RepairInterrupted",
     "RepairLoop",
     "Replace",
     "SavedComplaint",

@@ -93,6 +93,19 @@ class RepairLoop:
         )
 
 
+class RepairInterrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a loop: an interruption like any other, but nothing is lost.
+
+    Attributes
+    ----------
+    loop : what the rounds before it did, as `repair_loop` would have returned it.
+    """
+
+    def __init__(self, loop: RepairLoop) -> None:
+        self.loop = loop
+        super().__init__(f"{loop.ended}; what the rounds before did is kept as `loop` of this")
+
+
 def _unwatched(done: Round) -> None:
     del done
 
@@ -135,10 +148,11 @@ def repair_loop(
         complaints, or nothing is predicted to help in the first round.
     SettingsError : an argument makes no sense, or there is no target and no `by`.
     ModelError : `fit` fails in the first round.
+    RepairInterrupted : Ctrl-C after a round was made; it holds what was done as `loop`.
     """
-    backing = _checked(ranking, fit, rounds, most)
+    backing = _checked(ranking, fit, rounds, most, round_done)
     goal = _Goal(ranking.complaints[0], needed_improvement(ranking, by))
-    state = _State(backing, ranking, backing.training, backing.model)
+    state = _State(backing, ranking, goal)
     ended = "the rounds ended"
     for number in range(1, int(rounds) + 1):
         left = most - len(state.touched)
@@ -146,27 +160,21 @@ def repair_loop(
             ended = f"{most:,} rows were changed"
             break
         try:
-            state.turn(number, goal, fit=fit, most=left, kinds=kinds, k=k)
+            state.turn(number, fit=fit, most=left, kinds=kinds, k=k)
+            round_done(state.rounds[-1])
         except RainError as problem:
             if not state.rounds:
                 raise
             ended = f"round {number} could not be made: {problem}"
             break
-        round_done(state.rounds[-1])
+        except KeyboardInterrupt as stopped:
+            if not state.rounds:
+                raise
+            raise RepairInterrupted(state.ended(f"round {number} was interrupted")) from stopped
         if goal.met(state.rounds[-1].value):
             ended = "the complaint holds"
             break
-    return RepairLoop(
-        goal.complaint,
-        tuple(state.rounds),
-        bool(state.rounds) and goal.met(state.rounds[-1].value),
-        goal.complaint.hard,
-        goal.target,
-        state.patch,
-        state.training,
-        state.model,
-        ended,
-    )
+    return state.ended(ended)
 
 
 @dataclass(frozen=True)
@@ -194,85 +202,99 @@ class _Goal:
         return self.needed - (value - self.complaint.hard) * self.complaint.direction
 
 
+@dataclass(frozen=True)
+class _Done:
+    """A round that was made, and what it led to."""
+
+    round: Round
+    patch: Patch
+    training: TrainingSet
+    model: Model
+    result: Result
+
+
 class _State:
     """Where a loop is: rows, model and ranking, and what was changed on the way."""
 
-    def __init__(
-        self,
-        backing: RetrainableBacking,
-        ranking: Ranking,
-        training: TrainingSet,
-        model: Model,
-    ) -> None:
-        self.backing, self.ranking = backing, ranking
-        self.training, self.model = training, model
-        self.rounds: list[Round] = []
-        self.touched: list[Any] = []
-        self._patches: list[Patch] = []
+    def __init__(self, backing: RetrainableBacking, ranking: Ranking, goal: _Goal) -> None:
+        self.backing, self.ranking, self.goal = backing, ranking, goal
+        # A round is one item, so that an interruption finds all of it or nothing.
+        self._done: list[_Done] = []
 
     @property
-    def patch(self) -> Patch:
-        """Everything that was changed, against the first rows."""
-        first = self._patches[0]
-        frame = pd.concat([each.frame for each in self._patches], ignore_index=True)
-        return replace(first, frame=frame)
+    def rounds(self) -> tuple[Round, ...]:
+        """Those that were made."""
+        return tuple(each.round for each in self._done)
+
+    @property
+    def touched(self) -> list[Any]:
+        """Ids of the rows changed so far."""
+        return [row for each in self._done for row in each.patch.frame["id"].tolist()]
+
+    def ended(self, why: str) -> RepairLoop:
+        """What was done, at least one round."""
+        goal, rounds, last = self.goal, self.rounds, self._done[-1]
+        # Everything that was changed, against the first rows.
+        frame = pd.concat([each.patch.frame for each in self._done], ignore_index=True)
+        return RepairLoop(
+            goal.complaint,
+            rounds,
+            goal.met(rounds[-1].value),
+            goal.complaint.hard,
+            goal.target,
+            replace(self._done[0].patch, frame=frame),
+            last.training,
+            last.model,
+            why,
+        )
 
     def turn(
-        self,
-        number: int,
-        goal: _Goal,
-        *,
-        fit: Fit,
-        most: int,
-        kinds: Sequence[str] | None,
-        k: int | str,
+        self, number: int, *, fit: Fit, most: int, kinds: Sequence[str] | None, k: int | str
     ) -> None:
-        """Fix, train, index and ask once."""
+        """Rank where a round came before; then fix, train, index and ask once."""
         began = time.perf_counter()
-        value = self.rounds[-1].value if self.rounds else goal.complaint.hard
-        without = np.flatnonzero(np.isin(self.training.ids, np.asarray(self.touched)))
+        training, model, value = self.backing.training, self.backing.model, self.goal.complaint.hard
+        touched = self.touched
+        if self._done:
+            last = self._done[-1]
+            training, model, value = last.training, last.model, last.round.value
+            self._rank_again(last.result)
+        without = np.flatnonzero(np.isin(training.ids, np.asarray(touched)))
         positions = candidates(self.ranking, most, kinds, without.tolist())
-        search = PrefixSearch(self.backing, self.ranking.effects, positions, goal.left(value))
+        search = PrefixSearch(self.backing, self.ranking.effects, positions, self.goal.left(value))
         count = search.smallest()
         chosen, (promised, _) = positions[:count], search.found[count]
         items = [self.ranking.interventions[int(place)] for place in chosen]
         before = self.backing.complaints[0].complaint
-        patch = patch_of(self.ranking, self.training, chosen)
-        repairs = self.backing.index.repairs
-        training = apply_interventions(self.training, items, repairs)
-        model = retrained(fit, training, self.model)
+        patch = patch_of(self.ranking, training, chosen)
+        changed = apply_interventions(training, items, self.backing.index.repairs)
+        # A copy: training that works in place would change what the next round starts from.
+        found = retrained(fit, changed.take(np.arange(changed.num_rows)), model)
         index = precompute(
-            model,
-            training.inputs,
-            training.labels,
+            found,
+            changed.inputs,
+            changed.labels,
             k=k,
             interventions=_kinds(self.backing.index),
-            ids=training.ids,
-            weights=training.weights,
+            ids=changed.ids,
+            weights=changed.weights,
         )
-        result = _asked(self.backing.complaints[0].result.setting, self.backing, model, index)
-        about = before.about
-        hard, relaxed = about.read(result.answer)
-        self.touched += [item.train_id for item in items]
-        self._patches.append(patch)
-        self.training, self.model = training, model
-        self.rounds.append(
-            Round(
-                number,
-                len(items),
-                len(self.touched),
-                before.relaxed + before.direction * promised.effect,
-                hard,
-                relaxed,
-                round(time.perf_counter() - began, 3),
-            )
+        result = _asked(self.backing.complaints[0].result.setting, self.backing, found, index)
+        hard, relaxed = before.about.read(result.answer)
+        made = Round(
+            number,
+            len(items),
+            len(touched) + len(items),
+            before.relaxed + before.direction * promised.effect,
+            hard,
+            relaxed,
+            round(time.perf_counter() - began, 3),
         )
-        if not goal.met(hard):
-            self._rank_again(result, goal)
+        self._done.append(_Done(made, patch, changed, found, result))
 
-    def _rank_again(self, result: Result, goal: _Goal) -> None:
-        bound = result.complain_about(_moved(goal.complaint.cell, result), goal.want)
-        self.ranking = bound.rank()
+    def _rank_again(self, result: Result) -> None:
+        cell = _moved(self.goal.complaint.cell, result)
+        self.ranking = result.complain_about(cell, self.goal.want).rank()
         assert isinstance(self.ranking.backing, RetrainableBacking)
         self.backing = self.ranking.backing
 
@@ -297,7 +319,7 @@ def _kinds(index: Index) -> list[Kind]:
     return [*plain, *index.repairs_in_order()]
 
 
-def _checked(ranking: Any, fit: Any, rounds: Any, most: Any) -> RetrainableBacking:
+def _checked(ranking: Any, fit: Any, rounds: Any, most: Any, round_done: Any) -> RetrainableBacking:
     if not isinstance(ranking, Ranking):
         raise SettingsError(
             f"`ranking` is a {type(ranking).__name__}; give what complaint.rank() returns."
@@ -305,6 +327,10 @@ def _checked(ranking: Any, fit: Any, rounds: Any, most: Any) -> RetrainableBacki
     if not isinstance(ranking.backing, RetrainableBacking):
         raise RainError("`repair_loop` needs a ranking made from a complaint on a database.")
     check_fit(fit)
+    if not callable(round_done):
+        raise SettingsError(
+            f"`round_done` is {round_done!r}; it must be a function that is given each round."
+        )
     for name, value in (("rounds", rounds), ("most", most)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not whole or value < 1:

@@ -1,0 +1,106 @@
+"""Bad input to repairs, fixes, patches and loops: one clear error each, and nothing is lost."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.testing import assert_array_equal
+
+import rainpp
+from rainpp.errors import ArtifactError, DataError, ModelError, SettingsError, ShapeError
+from rainpp.intervention import images, tables, text
+from rainpp.intervention.repair import repaired
+from rainpp.report import Repairs, write_rounds
+from tests import oracles
+from tests.online import COUNT, make_scene
+
+HALVE = rainpp.Replace("halve", lambda rows: rows * 0.5)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return make_scene(k=15)
+
+
+@pytest.fixture(scope="module")
+def ranking(scene):
+    problem = scene.problem
+    kinds = [rainpp.Delete(), rainpp.Relabel(), HALVE]
+    index = rainpp.precompute(problem.model, problem.inputs, problem.labels, k=15,
+                              interventions=kinds)  # fmt: skip
+    database = rainpp.connect(scene.database.connection)
+    database.register_model("predict", problem.model, index)
+    result = database.sql(COUNT)
+    return result.complain("n", should="at_least", target=float(result.df()["n"][0]) + 9).rank()
+
+
+@pytest.fixture(scope="module")
+def patch(ranking):
+    return ranking.fix(kinds=["relabel"], by=6.0).patch
+
+
+def retrain(scene):
+    return lambda inputs, labels: oracles.solve(scene.problem.model, inputs, labels).params
+
+
+def stopped_in(scene, number, problem=KeyboardInterrupt):
+    """A training function that is stopped when it is called so often."""
+    calls = []
+
+    def fit(inputs, labels):
+        calls.append(1)
+        if len(calls) == number:
+            raise problem
+        return oracles.solve(scene.problem.model, inputs, labels).params
+
+    return fit
+
+
+# The loop
+
+
+def test_an_interrupted_loop_holds_the_rounds_before(scene, ranking):
+    # Refined effects of the first round do not reach 20, so a second one is made.
+    whole = rainpp.repair_loop(ranking, fit=retrain(scene), by=20.0, rounds=2, kinds=["delete"])
+    assert len(whole.rounds) == 2
+    with pytest.raises(rainpp.RepairInterrupted, match="round 2 was interrupted") as stopped:
+        rainpp.repair_loop(ranking, fit=stopped_in(scene, 2), by=20.0, kinds=["delete"])
+    kept = stopped.value.loop
+    assert isinstance(stopped.value, KeyboardInterrupt)
+    assert [each.touched for each in kept.rounds] == [whole.rounds[0].touched]
+    assert (kept.ended, kept.resolved) == ("round 2 was interrupted", False)
+    assert len(kept.patch) == kept.touched
+    problem = scene.problem
+    again = kept.patch.apply(problem.inputs, problem.labels)
+    assert_array_equal(again.inputs, kept.training.inputs)
+
+
+def test_an_interruption_before_anything_is_done_stays_what_it_is(scene, ranking):
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        rainpp.repair_loop(ranking, fit=stopped_in(scene, 1))
+    assert type(stopped.value) is KeyboardInterrupt
+
+
+def test_training_that_works_in_place_changes_no_row_of_the_loop(scene, ranking):
+    def spoiling(inputs, labels):
+        found = oracles.solve(scene.problem.model, inputs.copy(), labels.copy()).params
+        inputs *= 0
+        labels[:] = 0
+        return found
+
+    plain = rainpp.repair_loop(ranking, fit=retrain(scene), rounds=1)
+    spoiled = rainpp.repair_loop(ranking, fit=spoiling, rounds=1)
+    assert_array_equal(spoiled.training.inputs, plain.training.inputs)
+    assert_array_equal(spoiled.training.labels, plain.training.labels)
+
+
+@pytest.mark.parametrize("foreign", [3, None])
+def test_what_watches_the_loop_is_looked_at_before_the_first_round(scene, ranking, foreign):
+    with pytest.raises(SettingsError, match=r"`round_done` is .*a function"):
+        rainpp.repair_loop(ranking, fit=stopped_in(scene, 1), round_done=foreign)
