@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rainpp.errors import DataError, SettingsError
+from rainpp.errors import DataError, ModelError, SettingsError
 from rainpp.model import Model
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
@@ -54,13 +54,18 @@ def label_probabilities(
 
     Raises
     ------
-    SettingsError : `folds` or `fit` makes no sense, or the model is a regression.
+    SettingsError : `folds`, `seed` or `fit` makes no sense, or the model is a regression.
     DataError, ShapeError : the rows cannot be used.
-    ModelError : `fit` fails.
+    ModelError : `fit` fails, or `model` is none.
     """
     whole = isinstance(folds, int | np.integer) and not isinstance(folds, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not whole or folds < 2:
         raise SettingsError(f"`folds` is {folds!r}; it must be a whole number of at least 2.")
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not whole or seed < 0:
+        raise SettingsError(f"`seed` is {seed!r}; it must be a whole number >= 0.")
+    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelError(f"`model` is a {type(model).__name__}; wrap it as rainpp.Model(...).")
     if fit is not None:
         check_fit(fit)
     training = TrainingSet.checked(model, inputs, labels)

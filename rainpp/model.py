@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from rainpp.convolution import with_matrix_products
-from rainpp.errors import DataError, ModelError, SettingsError, ShapeError
+from rainpp.errors import DataError, ModelError, SettingsError, ShapeError, one_line
 from rainpp.fingerprint import fingerprint
 from rainpp.loss import Loss, RowLoss, find_loss
 from rainpp.matmul import in_bfloat16
@@ -305,7 +305,12 @@ def _difference(own: PyTree, other: PyTree) -> str:
 
 
 def _signature(params: PyTree) -> list[tuple[tuple[int, ...], str]]:
-    return [(np.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(params)]
+    try:
+        return [(np.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(params)]
+    except (TypeError, ValueError) as problem:
+        raise ModelError(
+            f"`params` holds what is no array of numbers: {one_line(problem)}"
+        ) from None
 
 
 def shapes_of(inputs: PyTree) -> str:

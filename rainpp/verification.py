@@ -219,7 +219,7 @@ def retrained(fit: Fit, training: TrainingSet, model: Model) -> Model:
         fitted = fit(training.inputs, training.labels)
     except RainError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:  # a script may end with sys.exit()
         raise ModelError(f"`fit` fails: {named(problem)}") from problem
     found = model.refitted(fitted)
     was, width = (_outputs(each, training) for each in (model, found))

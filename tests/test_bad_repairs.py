@@ -104,3 +104,46 @@ def test_training_that_works_in_place_changes_no_row_of_the_loop(scene, ranking)
 def test_what_watches_the_loop_is_looked_at_before_the_first_round(scene, ranking, foreign):
     with pytest.raises(SettingsError, match=r"`round_done` is .*a function"):
         rainpp.repair_loop(ranking, fit=stopped_in(scene, 1), round_done=foreign)
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("x", "no array of numbers"),
+        (np.full((4, 3), None), "no array of numbers"),
+        (np.full((4, 3), "a"), "no array of numbers"),
+        (rainpp.Model, "no array of numbers"),
+    ],
+)
+def test_parameters_that_are_no_numbers(found, words):
+    model = rainpp.Model(lambda w, x: x @ w, np.ones((4, 3)), l2=0.01)
+    with pytest.raises(ModelError, match=words):
+        model.refitted(found)
+
+
+def test_training_that_leaves_the_program_is_an_error(scene, ranking):
+    with pytest.raises(ModelError, match="`fit` fails: SystemExit: 0"):
+        rainpp.verify(ranking, fit=lambda *_: sys.exit(0), top=2)
+    with pytest.raises(DataError, match="fails on training rows 0 to 1: SystemExit"):
+        repaired(rainpp.Replace("out", lambda _: sys.exit(0)), scene.problem.inputs[:2])
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5, None, True])
+def test_seeds_of_cross_validation_are_checked(scene, seed):
+    problem = scene.problem
+    with pytest.raises(SettingsError, match="`seed` is"):
+        rainpp.label_probabilities(
+            problem.model, problem.inputs, problem.labels, fit=retrain(scene), seed=seed
+        )
+    with pytest.raises(ModelError, match="`model` is a NoneType"):
+        rainpp.label_probabilities(None, problem.inputs, problem.labels)
+
+
+def test_ragged_probabilities_are_named(scene):
+    problem = scene.problem
+    with pytest.raises(ShapeError, match="rows of different lengths"):
+        rainpp.precompute(problem.model, problem.inputs, problem.labels, k=2,
+                          interventions=[rainpp.Relabel([[1], [2, 3]])])  # fmt: skip

@@ -172,7 +172,13 @@ def _chances(asked: Sequence[Kind], shape: tuple[int, int]) -> np.ndarray | None
     given = [item.probabilities for item in asked if isinstance(item, Relabel)]
     if not given or given[0] is None:
         return None
-    found = np.asarray(given[0])
+    try:
+        found = np.asarray(given[0])
+    except ValueError:
+        raise ShapeError(
+            "the `probabilities` of rainpp.Relabel are rows of different lengths; numbers "
+            f"{shape} are needed: one for each training row and class."
+        ) from None
     if found.dtype.kind != "f" or found.shape != shape:
         raise ShapeError(
             f"the `probabilities` of rainpp.Relabel are {found.dtype} {found.shape}; numbers "
