@@ -147,3 +147,82 @@ def test_ragged_probabilities_are_named(scene):
     with pytest.raises(ShapeError, match="rows of different lengths"):
         rainpp.precompute(problem.model, problem.inputs, problem.labels, k=2,
                           interventions=[rainpp.Relabel([[1], [2, 3]])])  # fmt: skip
+
+
+# Repairs
+
+
+@pytest.mark.parametrize(
+    ("kind", "repair", "words"),
+    [
+        (np.uint8, lambda rows: rows.astype(int) + 300, "makes 300 of .* hold 0 to 255"),
+        (np.uint8, lambda rows: rows.astype(float) - 5, "makes -5.0 of .* hold 0 to 255"),
+        (np.int64, lambda rows: rows + 2.0**63, "makes 9.2.*e.18 of .* type int64"),
+        (np.float16, lambda rows: rows.astype(float) + 1e6, "makes 1000000.0 of .* type float16"),
+        (bool, lambda rows: rows + 0.5, "makes 0.5 of .* type bool"),
+    ],
+)
+def test_numbers_that_do_not_fit_the_inputs_are_refused_not_wrapped(kind, repair, words):
+    with pytest.raises(DataError, match=f"(?s)training row 7|{words}"):
+        repaired(rainpp.Replace("big", repair), np.zeros((2, 2), kind), start=7)
+    with pytest.raises(DataError, match=words):
+        repaired(rainpp.Replace("big", repair), np.zeros((2, 2), kind))
+
+
+def test_a_list_for_an_array_is_said_in_a_line():
+    with pytest.raises(ShapeError, match=r"returned a list for \[\(500, 9\)\]") as refused:
+        repaired(rainpp.Replace("listed", lambda rows: rows.tolist()), np.zeros((500, 9)))
+    assert len(str(refused.value)) < 200
+
+
+TABLE = np.arange(12.0).reshape(6, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: tables.impute([["a"]], [0]), DataError, "are no numbers"),
+        (lambda: tables.impute([[1], [1, 2]], [0]), ShapeError, "are no table"),
+        (lambda: tables.impute(TABLE, 5), SettingsError, "`columns` is 5"),
+        (lambda: tables.impute(TABLE, None), SettingsError, "`columns` is None"),
+        (lambda: tables.impute(TABLE, [0], missing="x"), SettingsError, "`missing` is 'x'"),
+        (lambda: tables.impute(TABLE, [0], missing=None), SettingsError, "`missing` is None"),
+        (lambda: tables.impute(TABLE, [0], value=None), SettingsError, "`value` is None"),
+        (lambda: tables.impute(TABLE, [0], value=True), SettingsError, "`value` is True"),
+        (lambda: tables.impute(TABLE, [0], value=np.nan), SettingsError, "`value` is nan"),
+        (lambda: tables.impute(TABLE, [0], value=[1]), SettingsError, r"`value` is \[1\]"),
+        (lambda: tables.impute(TABLE, [0], missing=lambda _: 1 / 0), SettingsError, "fails"),
+        (lambda: tables.impute(TABLE, [0], missing=lambda _: True), SettingsError, "returned bool"),
+        (lambda: tables.impute(TABLE, [0], missing=lambda _: ["n"] * 6), SettingsError, "<U1"),
+        (lambda: tables.set_to_usual(TABLE * np.nan, [0]), DataError, "median of column 0 is nan"),
+        (lambda: tables.set_to_usual(TABLE * 1j, [0]), DataError, "are no numbers"),
+        (lambda: tables.rescale(None, 2.0), SettingsError, "`columns` is None"),
+        (lambda: tables.rescale([], 2.0), SettingsError, "`columns` is empty"),
+        (lambda: tables.rescale(["a"], 2.0), SettingsError, "`columns` holds 'a'"),
+        (lambda: tables.rescale([0], 2.0, outside=5), SettingsError, "`outside` is 5"),
+        (lambda: tables.rescale([0], 2.0, outside=(1,)), SettingsError, r"`outside` is \(1,\)"),
+        (lambda: tables.rescale([0], 2.0, outside=(5, 1)), SettingsError, r"`outside` is \(5, 1\)"),
+        (lambda: tables.rescale([0], 2.0, outside=("a", "b")), SettingsError, "`outside`"),
+        (lambda: tables.duplicates(TABLE, [1, 2]), ShapeError, "have 6 rows"),
+        (lambda: tables.duplicates(TABLE.astype(object)), DataError, "are no numbers"),
+        (lambda: images.normalise_brightness([]), DataError, "`like` is empty"),
+        (lambda: images.normalise_brightness("abc"), DataError, "`like` holds no pixels"),
+        (lambda: images.normalise_brightness([np.nan]), DataError, "NaN"),
+        (lambda: images.median_filter(shape=5), SettingsError, "`shape` is 5"),
+        (lambda: images.median_filter(shape=(-1, 3)), SettingsError, r"`shape` is \(-1, 3\)"),
+        (lambda: text.substitute([1, 2]), SettingsError, "`pairs` is a list"),
+        (lambda: text.respell(["helo"], ["hello"], cutoff=2), SettingsError, "`cutoff` is 2"),
+        (lambda: text.respell(["helo"], ["hello"], cutoff="x"), SettingsError, "`cutoff` is 'x'"),
+        (lambda: text.respell([1], ["hello"]), SettingsError, "`words` holds 1"),
+        (lambda: text.respell(["helo"], [1]), SettingsError, "`known` holds 1"),
+        (lambda: text.respell(None, ["a"]), SettingsError, "`words` is a NoneType"),
+    ],
+)  # fmt: skip
+def test_the_library_of_repairs_checks_what_it_is_given(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_rows_that_repeat_with_labels_of_text():
+    found = tables.duplicates(np.array([[1.0], [1.0], [1.0]]), ["a", "b", "a"])
+    assert found.tolist() == [False, False, True]

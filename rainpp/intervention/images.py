@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from rainpp.errors import SettingsError, ShapeError
+from rainpp.errors import DataError, SettingsError, ShapeError
 from rainpp.intervention.kinds import Replace
 
 Shape = tuple[int, ...] | None
@@ -56,7 +56,12 @@ def normalise_brightness(
     like: Any, *, shape: Shape = None, name: str = "brightness normalisation"
 ) -> Replace:
     """Scale each image to the mean brightness of the images in `like`, within their range."""
-    known = np.asarray(like, np.float64)
+    try:
+        known = np.asarray(like, np.float64)
+    except (TypeError, ValueError):
+        raise DataError("`like` holds no pixels; give images as an array of numbers.") from None
+    if not known.size or not np.isfinite(known).all():
+        raise DataError("`like` is empty, or holds NaN or infinity; give images of finite pixels.")
     mean, low, high = float(known.mean()), float(known.min()), float(known.max())
 
     def scaled(pixels: Pixels) -> Pixels:
@@ -68,6 +73,9 @@ def normalise_brightness(
 
 
 def _on_images(change: Callable[[Pixels], Pixels], shape: Shape) -> Callable[[Any], Any]:
+    if shape is not None:
+        _check_shape(shape)
+
     def repair(inputs: Any) -> Any:
         pixels = np.asarray(inputs)
         if shape is not None:
@@ -84,6 +92,14 @@ def _on_images(change: Callable[[Pixels], Pixels], shape: Shape) -> Callable[[An
         return change(pixels.astype(np.float64)).reshape(np.shape(inputs))
 
     return repair
+
+
+def _check_shape(shape: Any) -> None:
+    sizes = shape if isinstance(shape, tuple | list) else ()
+    if len(sizes) not in (2, 3) or not all(type(size) is int and size > 0 for size in sizes):
+        raise SettingsError(
+            f"`shape` is {shape!r}; it must be (height, width) or (height, width, channels)."
+        )
 
 
 def _window(pixels: Pixels, extent: float, other: float = 1) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ def repaired(item: Replace, inputs: PyTree, *, start: int = 0) -> PyTree:
     rows = f"training rows {start} to {start + _rows(given) - 1}"
     try:
         made = item.repair(jax.tree.map(np.array, inputs))
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise DataError(f"the repair {item.name!r} fails on {rows}: {named(problem)}") from problem
     _check_shapes(item, made, given, rows)
     return jax.tree.map(lambda new, old: _typed(item, np.asarray(new), old, start), made, given)
@@ -74,11 +74,13 @@ def _rows(inputs: PyTree) -> int:
 
 
 def _check_shapes(item: Replace, made: Any, given: PyTree, rows: str) -> None:
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(made)]
     wanted = [leaf.shape for leaf in jax.tree.leaves(given)]
-    if jax.tree.structure(made) != jax.tree.structure(given) or shapes != wanted:
+    same = jax.tree.structure(made) == jax.tree.structure(given)
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(made)] if same else None
+    if shapes != wanted:
+        found = shapes or f"a {type(made).__name__}"
         raise ShapeError(
-            f"the repair {item.name!r} returned {shapes or type(made).__name__} for {wanted} "
+            f"the repair {item.name!r} returned {found} for {wanted} "
             f"({rows}); it must return inputs of the shapes it is given."
         )
 
@@ -95,4 +97,27 @@ def _typed(item: Replace, new: np.ndarray, old: np.ndarray, start: int) -> np.nd
         )
     if old.dtype.kind in "iu" and new.dtype.kind == "f":
         new = np.rint(new)
+    _check_range(item, new, old.dtype, start)
     return new.astype(old.dtype)
+
+
+def _check_range(item: Replace, new: np.ndarray, kind: np.dtype[Any], start: int) -> None:
+    """Refuse what the type of the inputs cannot hold: 300 would become 44 as an 8-bit number."""
+    if kind.kind not in "biuf":
+        return
+    if kind.kind == "b":
+        low, high, fits = 0.0, 1.0, (new == 0) | (new == 1)
+    else:
+        known = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+        low, high = known.min, known.max
+        # Of 64-bit limits as floats the upper one is rounded up, and is itself too large.
+        inexact = new.dtype.kind == "f" and kind.kind in "iu" and float(high) > high - 1
+        fits = (new >= low) & ((new < high) if inexact else (new <= high))
+    bad = np.argwhere(~fits)
+    if bad.size:
+        value = new[tuple(bad[0])].item()
+        raise DataError(
+            f"the repair {item.name!r} makes {value} of a number of training row "
+            f"{start + bad[0][0]}; inputs of type {kind} hold {low} to {high}. Clip it, or store "
+            "the inputs in a wider type."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ def substitute(
     pairs : from the number of a token to that of the one in its place.
     counts : the inputs count tokens, a column for each; otherwise they are token numbers.
     """
+    if not isinstance(pairs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(
+            f"`pairs` is a {type(pairs).__name__}; give a dict from tokens to tokens."
+        )
     swapped = {_token(old): _token(new) for old, new in pairs.items()}
     if not swapped:
         raise SettingsError("`pairs` is empty; name at least one token.")
@@ -44,6 +48,11 @@ def respell(
     known : words that are spelled as they should be, some of `words`.
     cutoff : how similar they must be, in (0, 1], as `difflib` measures it.
     """
+    for named, listed in (("words", words), ("known", known)):
+        _check_words(named, listed)
+    given = isinstance(cutoff, int | float) and not isinstance(cutoff, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not given or not 0 < cutoff <= 1:
+        raise SettingsError(f"`cutoff` is {cutoff!r}; it must be a number in (0, 1].")
     right = set(known)
     number = {word: place for place, word in enumerate(words)}
     pairs: dict[int, int] = {}
@@ -56,6 +65,14 @@ def respell(
             f"no word is within `cutoff` {cutoff} of a known one; lower it, or give more `known`."
         )
     return substitute(pairs, counts=counts, name=name)
+
+
+def _check_words(name: str, words: Any) -> None:
+    if isinstance(words, str) or not isinstance(words, Collection):
+        raise SettingsError(f"`{name}` is a {type(words).__name__}; give a list of words.")
+    for word in words:
+        if not isinstance(word, str):
+            raise SettingsError(f"`{name}` holds {word!r}; words are text.")
 
 
 def _token(value: Any) -> int:
