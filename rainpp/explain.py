@@ -187,6 +187,11 @@ def _checked_frame(rows: Any, num_rows: int) -> pd.DataFrame:
         raise ShapeError(
             f"`rows` has {len(rows)} rows; the index has {num_rows} training rows, in this order."
         )
+    twice = rows.columns[rows.columns.duplicated()]
+    if len(twice):
+        raise DataError(
+            f"`rows` has the column {twice[0]!r} more than once; name each column differently."
+        )
     return rows.reset_index(drop=True)
 
 
@@ -196,6 +201,11 @@ def _conditions(name: str, column: pd.Series) -> Iterator[Condition]:
     if missing.any():
         yield Condition(f"{quoted} IS NULL", name, missing)
     known = pd.Series(column[~missing])
+    if pd.api.types.is_complex_dtype(column):
+        raise DataError(
+            f"column `{name}` of `rows` holds complex numbers, which have no order. Leave it out, "
+            "or give its parts as columns."
+        )
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         yield from _of_numbers(quoted, name, column, known)
         return

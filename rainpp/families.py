@@ -22,7 +22,7 @@ import pandas as pd
 
 from rainpp.backing import RetrainableBacking
 from rainpp.errors import RainError
-from rainpp.fix import NothingHelps, candidates, target_of
+from rainpp.fix import NothingHelps, candidates, check_most, target_of
 from rainpp.group_effect import predict_group
 from rainpp.intervention.repair import with_repairs
 from rainpp.model import Model
@@ -52,6 +52,7 @@ def compare_families(ranking: Ranking, count: int) -> pd.DataFrame:
     backing = ranking.backing
     if not isinstance(backing, RetrainableBacking):
         raise RainError("`families` needs a ranking made from complaints on a database.")
+    check_most("count", count)
     needed = target_of(ranking)
     rows = [_judged(ranking, backing, kind, count, needed) for kind in ranking.interventions.kinds]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,8 +108,8 @@ def needed_improvement(ranking: Ranking, by: Any) -> float:
     """
     if by is not None:
         number = isinstance(by, int | float | np.number) and not isinstance(by, bool)
-        if not number or not 0 < float(by) < np.inf:
-            raise SettingsError(f"`by` is {by!r}; it must be a finite number above 0.")
+        if not number or not 0 < by < sys.float_info.max:
+            raise SettingsError(f"`by` is {by!r:.40}; it must be a finite number above 0.")
         return float(by)
     needed = target_of(ranking)
     if needed is None:
@@ -137,13 +138,11 @@ def candidates(
     kinds : only these families: "delete", "relabel", names of repairs.
     without : training rows that are left alone.
     """
-    whole = isinstance(most, int | np.integer) and not isinstance(most, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not whole or most < 1:
-        raise SettingsError(f"`most` is {most!r}; it must be a whole number of at least 1.")
+    check_most("most", most)
     table, scores = ranking.interventions, ranking.scores
     if kinds is not None:
         allowed = np.zeros(len(scores), bool)
-        for kind in [kinds] if isinstance(kinds, str) else kinds:
+        for kind in _families(kinds, table.kinds):
             allowed[table.of(kind)] = True
         scores = np.where(allowed, scores, -np.inf)
     order = np.argsort(-scores, kind="stable")
@@ -155,6 +154,30 @@ def candidates(
     if not found.size:
         raise NothingHelps("no intervention is predicted to help this complaint; there is no fix.")
     return found[: int(most)]
+
+
+def check_most(name: str, most: Any) -> None:
+    """Refuse what is no number of interventions.
+
+    Raises
+    ------
+    SettingsError : not a whole number of at least 1.
+    """
+    whole = isinstance(most, int | np.integer) and not isinstance(most, bool)
+    if not whole or most < 1:
+        raise SettingsError(f"`{name}` is {most!r}; it must be a whole number of at least 1.")
+
+
+def _families(kinds: Any, known: Sequence[str]) -> list[str]:
+    """`kinds` as a list of names, at least one."""
+    asked: list[Any] = (
+        [kinds] if isinstance(kinds, str) or not isinstance(kinds, Iterable) else [*kinds]
+    )
+    if not asked or not all(isinstance(kind, str) for kind in asked):
+        raise SettingsError(
+            f"`kinds` is {kinds!r}; name some of {', '.join(known)}, or leave it out for all."
+        )
+    return asked
 
 
 class PrefixSearch:

@@ -48,6 +48,8 @@ def out_of_place(
     folds = np.random.default_rng(0).permutation(len(rows)) % 2
     for fold in (0, 1):
         unseen = folds == fold
+        if not unseen.any():  # of a single row
+            continue
         known = _some(np.delete(table, rows[unseen], axis=0))
         against = _some(others)
         labels = np.repeat([1, 0], [len(known), len(against)])

@@ -226,3 +226,35 @@ def test_the_library_of_repairs_checks_what_it_is_given(make, error, words):
 def test_rows_that_repeat_with_labels_of_text():
     found = tables.duplicates(np.array([[1.0], [1.0], [1.0]]), ["a", "b", "a"])
     assert found.tolist() == [False, False, True]
+
+
+# Fixes
+
+
+@pytest.mark.parametrize("kinds", [5, [], True, [5], [["relabel"]], [np.array(["a", "b"])], b"x"])
+def test_families_that_are_no_names(ranking, kinds):
+    with pytest.raises(SettingsError, match=r"`kinds` is .*; name some of delete, relabel, halve"):
+        ranking.fix(kinds=kinds)
+
+
+def test_numbers_of_fixes_are_named_as_the_user_calls_them(ranking):
+    with pytest.raises(SettingsError, match="`by` is 1000"):
+        ranking.fix(by=10**400)
+    with pytest.raises(SettingsError, match="`count` is 0"):
+        ranking.families(0)
+
+
+def test_families_of_a_single_row_are_compared(ranking):
+    assert (ranking.families(1)["rows"] <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (lambda x: pd.DataFrame(x[:, [0, 0]] > 0, columns=["a", "a"]), "column 'a' more than once"),
+        (lambda x: pd.DataFrame({"a": x[:, 0] * 1j}), "column `a` of .* holds complex numbers"),
+    ],
+)
+def test_columns_that_cannot_be_described(scene, ranking, frame, words):
+    with pytest.raises(DataError, match=words):
+        ranking.explain(frame(scene.problem.inputs))

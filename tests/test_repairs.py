@@ -405,7 +405,7 @@ def test_families_are_compared_by_what_their_best_do_together(ranking):
     alone = ranking.fix(by=1e6, most=15, kinds=[first["family"]])
     assert alone.together.effect == pytest.approx(first["together"], rel=0.1)
     assert alone.together.first_order == pytest.approx(first["first_order"])
-    with pytest.raises(SettingsError, match="`most` is 0"):
+    with pytest.raises(SettingsError, match="`count` is 0"):
         ranking.families(0)
 
 
