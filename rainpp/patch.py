@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rainpp.errors import ArtifactError, DataError
+from rainpp.errors import ArtifactError, DataError, SettingsError, ShapeError, one_line
 from rainpp.index.store import as_path
 from rainpp.intervention import Intervention, InterventionTable, Replace
 from rainpp.intervention.applying import apply_interventions
 from rainpp.intervention.table import WORDS
 from rainpp.loss import find_loss
-from rainpp.training_set import TrainingSet
+from rainpp.model import check_inputs
+from rainpp.training_set import TrainingSet, as_array, check_ids
 from rainpp.types import PyTree
 
 if TYPE_CHECKING:
@@ -68,14 +69,22 @@ class Patch:
         Raises
         ------
         DataError : these are other rows, or one the patch names is not there, or named twice.
+        ShapeError : inputs, labels and ids have different numbers of rows.
+        SettingsError : `repairs` holds something else.
         RainError : a repair is not among `repairs`.
         """
-        array = np.asarray(labels)
-        numbers = np.arange(len(array)) if ids is None else np.asarray(ids)
-        training = TrainingSet(inputs, array, numbers, np.ones(len(array)))
+        num_rows = check_inputs(inputs)
+        array = as_array(labels)
+        if array.ndim == 0 or array.shape[0] != num_rows:
+            raise ShapeError(
+                f"`labels` has shape {array.shape} but `inputs` has {num_rows} rows; they must be "
+                "aligned by row."
+            )
+        numbers = check_ids(ids, num_rows)
+        training = TrainingSet(inputs, array, numbers, np.ones(num_rows))
         same = TrainingSet(inputs, self._as_trained(array), numbers, training.weights)
         self._check_data(same)
-        return apply_interventions(training, self._interventions(numbers), repairs)
+        return apply_interventions(training, self._interventions(numbers), _checked(repairs))
 
     def positions(self, training: TrainingSet, table: InterventionTable) -> np.ndarray:
         """Where the changes stand among the interventions of an index, in the patch's order.
@@ -101,21 +110,45 @@ class Patch:
         Raises
         ------
         ArtifactError : the path cannot be used, or the disk refuses.
+        DataError : the frame lacks a column, or one holds values of several types.
         """
-        target = check_writable(path)
+        target, frame = check_writable(path), self._checked_frame()
         about = {"kind": _KIND, "schema": _SCHEMA, "classes": self.classes, "data": self.data}
-        table = pa.Table.from_pandas(self.frame[list(COLUMNS)], preserve_index=False)
+        try:
+            table = pa.Table.from_pandas(frame[list(COLUMNS)], preserve_index=False)
+        except (pa.ArrowException, TypeError, ValueError) as problem:
+            raise DataError(
+                f"the patch cannot be written: {one_line(problem)}. Every column of its frame "
+                "holds values of one type."
+            ) from problem
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
         partial = target.with_name(f".{target.name}.partial")
         try:
             pq.write_table(table, partial)
             partial.replace(target)
         except OSError as problem:
-            partial.unlink(missing_ok=True)
             raise ArtifactError(
                 f"cannot write the patch `{target}`: {problem.strerror or problem}."
             ) from problem
+        finally:  # also when it is interrupted
+            partial.unlink(missing_ok=True)
         return target
+
+    def _checked_frame(self) -> pd.DataFrame:
+        """The frame, with the columns of a patch."""
+        if not isinstance(self.frame, pd.DataFrame):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(
+                f"the `frame` of the patch is a {type(self.frame).__name__}; it must be a pandas "
+                f"DataFrame with the columns {', '.join(COLUMNS)}."
+            )
+        for name in COLUMNS:
+            count = self.frame.columns.tolist().count(name)
+            if count != 1:
+                raise DataError(
+                    f"the `frame` of the patch has {count or 'no'} column{'s' * (count > 1)} "
+                    f"`{name}`; it must have each of {', '.join(COLUMNS)} once."
+                )
+        return self.frame
 
     def _as_trained(self, labels: np.ndarray) -> np.ndarray:
         """Labels in the type that a model is trained on; a patch without classes has numbers."""
@@ -136,20 +169,23 @@ class Patch:
         number = {text: label for label, text in enumerate(self.classes)}
         found: list[Intervention] = []
         seen: set[Any] = set()
-        for item in self.frame.to_dict(orient="records"):
-            row, kind, new = item["id"], str(item["intervention"]), item["new"]
-            if row not in place:
-                raise DataError(f"the patch names row {row!r}, which is not among the ids.")
+        for item in self._checked_frame().to_dict(orient="records"):
+            row = _known_row(item["id"], place)
+            kind, new = str(item["intervention"]), item["new"]
             if kind not in WORDS:
                 raise DataError(
                     f"the patch has the intervention {kind!r}; it may have {', '.join(WORDS)}."
                 )
-            if kind == "relabel" and new not in number:
+            if kind == "relabel" and (not isinstance(new, str) or new not in number):
                 raise DataError(
                     f"the patch gives row {row!r} the label {new!r}; the classes are "
-                    f"{', '.join(self.classes)}."
+                    f"{', '.join(self.classes)}, as text."
                 )
-            detail = {"delete": None, "replace": new}.get(kind, number.get(str(new)))
+            if kind == "replace" and not isinstance(new, str):
+                raise DataError(
+                    f"the patch gives row {row!r} the repair {new!r}; it must be the name of one."
+                )
+            detail = number[new] if kind == "relabel" else new if kind == "replace" else None
             if row in seen:
                 raise DataError(f"the patch changes row {row!r} twice; keep one of them.")
             seen.add(row)
@@ -160,8 +196,27 @@ class Patch:
         return len(self.frame)
 
     def __repr__(self) -> str:
-        counts = self.frame["intervention"].value_counts()
+        counts = self._checked_frame()["intervention"].value_counts()
         return f"Patch({', '.join(f'{n} x {kind}' for kind, n in counts.items()) or 'empty'})"
+
+
+def _known_row(value: Any, place: Mapping[Any, int]) -> int | str:
+    """The id that a patch names, as the training rows have it."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # what other tools make of a column that could lack some
+    # True equals 1, and would be taken for it.
+    if not isinstance(value, int | str) or isinstance(value, bool) or value not in place:
+        raise DataError(f"the patch names row {value!r}, which is not among the ids.")
+    return value
+
+
+def _checked(repairs: Any) -> Sequence[Replace]:
+    listed = list(repairs) if isinstance(repairs, Sequence) else [repairs]
+    if not all(isinstance(item, Replace) for item in listed):
+        raise SettingsError(
+            f"`repairs` is {repairs!r}; give a list of rainpp.Replace(name, repair)."
+        )
+    return listed
 
 
 def patch_of(ranking: Ranking, training: TrainingSet, positions: np.ndarray) -> Patch:
@@ -217,33 +272,42 @@ def read_patch(path: str | Path) -> Patch:
     ArtifactError : it is missing, damaged, or no patch.
     """
     source = as_path(path, of="the file of a patch")
+    if not source.exists():
+        raise ArtifactError(f"cannot read the patch `{source}`: there is no such file.")
+    if not source.is_file():  # Arrow would read all files of a folder as one
+        raise ArtifactError(f"cannot read the patch `{source}`: it is no regular file.")
     try:
-        table = pq.read_table(source)
+        # A folder called id=3 says nothing about the column.
+        table = pq.ParquetFile(source).read()
     except (OSError, pa.ArrowException) as problem:
-        raise ArtifactError(f"cannot read the patch `{source}`: {problem}.") from None
+        raise ArtifactError(f"cannot read the patch `{source}`: {one_line(problem)}.") from None
     about = _read_about(table, source)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ArtifactError(f"`{source}` has no column `{missing[0]}`, so it is no patch.")
-    frame = table.select(list(COLUMNS)).to_pandas()
-    unknown = set(frame["intervention"]) - set(WORDS)
+    try:
+        frame = table.select(list(COLUMNS)).to_pandas()
+    except (KeyError, ValueError, pa.ArrowException) as problem:
+        raise ArtifactError(f"cannot read the patch `{source}`: {one_line(problem)}.") from None
+    unknown = {str(word) for word in frame["intervention"]} - set(WORDS)
     if unknown:
         raise ArtifactError(
-            f"`{source}` holds the intervention {min(map(str, unknown))!r}; it may hold "
-            f"{', '.join(WORDS)}."
+            f"`{source}` holds the intervention {min(unknown)!r}; it may hold {', '.join(WORDS)}."
         )
-    return Patch(frame, tuple(map(str, about["classes"])), str(about.get("data")))
+    return Patch(frame, tuple(about["classes"]), about["data"])
 
 
 def _read_about(table: pa.Table, source: Path) -> dict[str, Any]:
     try:
         about: Any = json.loads((table.schema.metadata or {}).get(_KEY, b"null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     fields = about if isinstance(about, dict) else {}
-    if fields.get("kind") != _KIND or not isinstance(fields.get("classes"), list):
+    classes, data = fields.get("classes"), fields.get("data")
+    told = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if fields.get("kind") != _KIND or not told or not isinstance(data, str):
         raise ArtifactError(f"`{source}` is Parquet, but no patch that rainpp wrote.")
-    if about.get("schema") != _SCHEMA:
+    if type(about.get("schema")) is not int or about["schema"] != _SCHEMA:
         raise ArtifactError(
             f"`{source}` has schema {about.get('schema')!r}; this version reads {_SCHEMA}."
         )

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rainpp.errors import DataError, ShapeError
+from rainpp.errors import DataError, ShapeError, one_line
 from rainpp.fingerprint import fingerprint
 from rainpp.model import Model, check_inputs, shapes_of
 from rainpp.types import PyTree
@@ -47,7 +47,7 @@ class TrainingSet:
         ModelError : the model cannot read the inputs, or its width does not fit the loss.
         """
         num_rows = check_inputs(inputs)
-        array = _as_array(labels)
+        array = as_array(labels)
         if array.ndim == 0 or array.shape[0] != num_rows:
             raise ShapeError(
                 f"`labels` has shape {array.shape} but `inputs` has {num_rows} rows "
@@ -57,7 +57,7 @@ class TrainingSet:
         checked = model.criterion.check_labels(array, width=width)
         model.criterion.check_row(width, checked[0])
         return TrainingSet(
-            inputs, checked, _check_ids(ids, num_rows), _check_weights(weights, num_rows)
+            inputs, checked, check_ids(ids, num_rows), _check_weights(weights, num_rows)
         )
 
     @property
@@ -82,19 +82,33 @@ class TrainingSet:
         return TrainingSet(inputs, self.labels[rows], self.ids[rows], self.weights[rows])
 
 
-def _as_array(labels: Any) -> np.ndarray:
+def as_array(labels: Any) -> np.ndarray:
     """Labels as the user wrote them: [0, "dog"] is not turned into two strings."""
     if isinstance(labels, list | tuple):
         kinds = {type(item) for item in labels}
         if len(kinds) > 1 and not kinds <= {int, float, bool}:
             return np.array(labels, dtype=object)
-    return np.asarray(labels)
+    try:
+        return np.asarray(labels)
+    except ValueError as problem:
+        raise ShapeError(
+            f"`labels` are no array: {one_line(problem)}. Give one label per row."
+        ) from None
 
 
-def _check_ids(ids: Sequence[Any] | np.ndarray | None, num_rows: int) -> np.ndarray:
+def check_ids(ids: Sequence[Any] | np.ndarray | None, num_rows: int) -> np.ndarray:
+    """`ids` as an array (n,), each once; positions where there are none.
+
+    Raises
+    ------
+    ShapeError, DataError : another number of them, another type, or one twice.
+    """
     if ids is None:
         return np.arange(num_rows, dtype=np.int64)
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except ValueError as problem:
+        raise ShapeError(f"`ids` are no array: {one_line(problem)}. Give one per row.") from None
     if array.shape != (num_rows,):
         raise ShapeError(f"`ids` has shape {array.shape}; one id per row is needed: ({num_rows},).")
     if array.dtype.kind not in "iuU":

@@ -258,3 +258,111 @@ def test_families_of_a_single_row_are_compared(ranking):
 def test_columns_that_cannot_be_described(scene, ranking, frame, words):
     with pytest.raises(DataError, match=words):
         ranking.explain(frame(scene.problem.inputs))
+
+
+# Patches
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.drop(columns="old"), "has no column `old`"),
+        (lambda f: pd.concat([f, f], axis=1), "has 2 columns `id`"),
+        (lambda _: None, "is a NoneType"),
+        (lambda f: f.assign(id=[1, *"a" * (len(f) - 1)]), None),
+        (lambda f: f.assign(new=[object()] * len(f)), None),
+    ],
+)
+def test_edited_frames_are_refused_and_nothing_is_written(scene, patch, tmp_path, change, words):
+    edited = replace(patch, frame=change(patch.frame))
+    with pytest.raises(DataError, match=words or "cannot be written"):
+        edited.save(tmp_path / "p.parquet")
+    assert not list(tmp_path.iterdir())
+    if words is not None:
+        with pytest.raises(DataError, match=words):
+            edited.apply(scene.problem.inputs, scene.problem.labels)
+
+
+def edited_file(patch, folder, frame):
+    """A patch as another tool wrote it."""
+    source = patch.save(folder / "p.parquet")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(pq.read_schema(source).metadata), source)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "error", "words"),
+    [
+        ("id", True, DataError, "names row True"),
+        ("id", [1], DataError, "names row array"),
+        ("new", ["dog"], DataError, "the label array"),
+        ("new", 1.0, DataError, "the label 1.0; the classes are 0, 1.*, as text"),
+        ("intervention", ["delete"], ArtifactError, "holds the intervention"),
+    ],
+)
+def test_columns_of_other_types_are_named(scene, patch, tmp_path, column, value, error, words):
+    frame = patch.frame.head(1).assign(**{column: [value]})
+    source = edited_file(patch, tmp_path, frame)
+    with pytest.raises(error, match=words):
+        rainpp.read_patch(source).apply(scene.problem.inputs, scene.problem.labels)
+
+
+def test_ids_that_another_tool_made_floats_are_whole_again(scene, patch, tmp_path):
+    source = edited_file(patch, tmp_path, patch.frame.assign(id=patch.frame["id"] * 1.0))
+    found = rainpp.read_patch(source).apply(scene.problem.inputs, scene.problem.labels)
+    same = patch.apply(scene.problem.inputs, scene.problem.labels)
+    assert_array_equal(found.labels, same.labels)
+
+
+def test_a_repair_of_a_patch_must_be_a_name(scene, patch):
+    frame = patch.frame.assign(intervention="replace", new=None)
+    with pytest.raises(DataError, match="the repair None"):
+        replace(patch, frame=frame).apply(scene.problem.inputs, scene.problem.labels)
+
+
+def test_a_folder_of_patches_is_no_patch_and_its_name_says_nothing(patch, tmp_path):
+    folder = tmp_path / "id=3"
+    folder.mkdir()
+    found = rainpp.read_patch(patch.save(folder / "p.parquet"))
+    assert found.frame["id"].tolist() == patch.frame["id"].tolist()
+    with pytest.raises(ArtifactError, match="it is no regular file"):
+        rainpp.read_patch(folder)
+    with pytest.raises(ArtifactError, match="there is no such file"):
+        rainpp.read_patch(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        b"[" * 100_000,
+        b'{"kind": "rainpp patch", "classes": [["a"]], "schema": 1, "data": "x"}',
+        b'{"kind": "rainpp patch", "classes": ["a"], "schema": 1, "data": 3}',
+    ],
+)
+def test_metadata_that_rainpp_did_not_write(patch, tmp_path, about):
+    source = patch.save(tmp_path / "p.parquet")
+    pq.write_table(pq.read_table(source).replace_schema_metadata({b"rainpp": about}), source)
+    with pytest.raises(ArtifactError, match="no patch that rainpp wrote"):
+        rainpp.read_patch(source)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"inputs": None}, ShapeError, "`inputs` is empty"),
+        ({"inputs": pd.DataFrame(np.zeros((80, 4)))}, ShapeError, "frame.to_numpy"),
+        ({"labels": 3}, ShapeError, r"`labels` has shape \(\)"),
+        ({"labels": [[1], [1, 2]]}, ShapeError, "`labels` are no array"),
+        ({"ids": 5}, ShapeError, "`ids` has shape"),
+        ({"ids": [[1], [1, 2]]}, ShapeError, "`ids` are no array"),
+        ({"ids": [1] * 80}, DataError, "`ids` holds 1 more than once"),
+        ({"repairs": 5}, SettingsError, "`repairs` is 5"),
+        ({"repairs": None}, SettingsError, "`repairs` is None"),
+        ({"repairs": ["x"]}, SettingsError, r"`repairs` is \['x'\]"),
+    ],
+)
+def test_patches_check_what_they_are_applied_to(scene, patch, change, error, words):
+    given = {"inputs": scene.problem.inputs, "labels": scene.problem.labels, **change}
+    with pytest.raises(error, match=words):
+        patch.apply(given.pop("inputs"), given.pop("labels"), **given)
