@@ -366,3 +366,22 @@ def test_patches_check_what_they_are_applied_to(scene, patch, change, error, wor
     given = {"inputs": scene.problem.inputs, "labels": scene.problem.labels, **change}
     with pytest.raises(error, match=words):
         patch.apply(given.pop("inputs"), given.pop("labels"), **given)
+
+
+# The page
+
+
+@pytest.mark.parametrize("pixels", [np.full((80, 4, 4), "a"), np.zeros((80, 0, 4)), np.array(3.0)])
+def test_pixels_that_cannot_be_drawn(ranking, pixels):
+    with pytest.raises(ShapeError, match="`images` has"):
+        Repairs(ranking, images=pixels)
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(scene, ranking, tmp_path):
+    loop = rainpp.repair_loop(ranking, fit=retrain(scene), rounds=1)
+    for path in (tmp_path / ("a" * 300), tmp_path / "x\x00", f"{tmp_path}/"):
+        with pytest.raises(DataError, match="cannot write the report"):
+            write_rounds(path, loop)
+    odd = Repairs(ranking, families=0, title="half of a pair: \ud800").write(tmp_path / "r.html")
+    assert "half of a pair: ?" in odd.read_text(encoding="utf-8")
+    assert [each.name for each in tmp_path.iterdir()] == ["r.html"]

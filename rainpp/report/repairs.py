@@ -76,6 +76,8 @@ class Repairs:
         _check_kinds(self)
         _check_numbers(self)
         _check_same_complaints(self)
+        if self.images is not None:
+            _check_images(self.images)
         num_rows = self.ranking.interventions.num_rows
         for name, values in (("rows", self.rows), ("images", self.images)):
             if values is not None and len(values) != num_rows:
@@ -309,6 +311,15 @@ def _check_kinds(made: Repairs) -> None:
             raise SettingsError(f"`{name}` is a {type(value).__name__}; give a {kind.__name__}.")
     if not isinstance(made.ranking.backing, RetrainableBacking):
         raise RainError("a page about repairs needs a ranking made from complaints on a database.")
+
+
+def _check_images(images: np.ndarray) -> None:
+    if images.ndim not in (3, 4) or not images.size or images.shape[3:] not in ((), (3,)):
+        raise ShapeError(
+            f"`images` has shape {images.shape}; pixels (n, H, W) or (n, H, W, 3) are drawn."
+        )
+    if images.dtype.kind not in "biuf":
+        raise ShapeError(f"`images` has type {images.dtype}; numbers are drawn.")
 
 
 def _check_numbers(made: Repairs) -> None:

@@ -339,7 +339,7 @@ def test_long_answers_are_cut_but_never_the_rows_complained_about(database):
     [
         ({"rows": pd.DataFrame({"a": [1, 2]})}, ShapeError, "`rows` has 2 rows; .* 80"),
         ({"images": np.zeros((3, 2, 2))}, ShapeError, "`images` has 3 rows; .* 80"),
-        ({"images": np.zeros((80, 4))}, ShapeError, r"`image` has shape \(4,\)"),
+        ({"images": np.zeros((80, 4))}, ShapeError, r"`images` has shape \(80, 4\)"),
         ({"rows": [1]}, SettingsError, "`rows` is a list; give a DataFrame"),
         ({"images": "x"}, SettingsError, "`images` is a str"),
         ({"fix": 3}, SettingsError, "`fix` is a int; give a Fix"),
