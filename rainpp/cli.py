@@ -203,6 +203,8 @@ def complain(
 ) -> None:
     """Rank the training rows behind a wrong number in the answer to SQL."""
     asked = Asked(sql, column, should, where, row, target, mode, max_relax_error)
+    if by is not None and fix is None:
+        raise typer.BadParameter("it says how far a fix goes; give --fix, too.", param_hint="--by")
     with reporting(debug=debug):
         settings = (
             read_settings(config)
@@ -211,8 +213,11 @@ def complain(
             .override("index", path=index, repairs=repairs)
             .override("database", path=database, table=table, args=args, encode=encode)
         )
+        from rainpp.patch import check_writable
         from rainpp.workspace import open_database
 
+        if fix is not None:
+            check_writable(fix)
         with_training = refine > 0 or fix is not None
         with open_database(settings, with_training=with_training) as opened:
             bound = asked.complaint(opened)
@@ -329,28 +334,36 @@ def repair(
             .override("database", path=database, table=table, args=args, encode=encode)
         )
         from rainpp.patch import check_writable
-        from rainpp.repair import repair_loop
+        from rainpp.repair import RepairInterrupted, repair_loop
         from rainpp.workspace import load_fit, open_database
 
         function = load_fit(settings)
         if patch is not None:
             check_writable(patch)
+        stopped = None
         with open_database(settings, with_training=True) as opened:
             ranking = asked.complaint(opened).rank()
-            with stdout_on_stderr(wanted=True):
-                loop = repair_loop(
-                    ranking,
-                    fit=function,
-                    rounds=rounds,
-                    most=most,
-                    by=by,
-                    kinds=kinds or None,
-                    k=settings.index.k,
-                    round_done=say_round,
-                )
-        show_loop(loop, as_json=as_json)
-        if patch is not None:
-            say(f"{loop.patch} written to `{loop.patch.save(patch)}`")
+            try:
+                with stdout_on_stderr(wanted=True):
+                    loop = repair_loop(
+                        ranking,
+                        fit=function,
+                        rounds=rounds,
+                        most=most,
+                        by=by,
+                        kinds=kinds or None,
+                        k=settings.index.k,
+                        round_done=say_round,
+                    )
+            except RepairInterrupted as interrupted:
+                loop, stopped = interrupted.loop, interrupted
+        try:  # the patch first: whoever reads our stdout may go away
+            if patch is not None:
+                say(f"{loop.patch} written to `{loop.patch.save(patch)}`")
+        finally:
+            show_loop(loop, as_json=as_json)
+        if stopped is not None:
+            raise KeyboardInterrupt from stopped
 
 
 @app.command()

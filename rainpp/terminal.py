@@ -249,6 +249,11 @@ def reporting(*, debug: bool) -> Generator[None]:
         except KeyboardInterrupt as stopped:
             say(f"interrupted: {stopped}" if str(stopped) else "interrupted")
             raise typer.Exit(_INTERRUPTED) from None
+        except SystemExit as left:  # by the user's own code, which is not to end ours unheard
+            if debug:
+                raise
+            say(f"error: your code ended the program with sys.exit({left.code!r}); let it return.")
+            raise typer.Exit(1) from left
         except Exception as problem:
             if debug:
                 raise

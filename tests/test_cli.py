@@ -373,6 +373,59 @@ def test_a_loop_whose_budget_ends_is_said_loudly():
     assert about["ended"] == "the rounds ended"
 
 
+@pytest.mark.usefixtures("indexed")
+@pytest.mark.filterwarnings("ignore::rainpp.errors.NotAtOptimumWarning")
+def test_a_loop_that_is_stopped_keeps_the_rounds_before(tmp_path, monkeypatch):
+    file, calls = tmp_path / "all.parquet", []
+
+    def stopped(*_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rainpp.load_checkpoint("model.npz")  # as if nothing had helped
+
+    monkeypatch.setattr("rainpp.workspace.load_fit", lambda _: stopped)
+    words = ["--by", "1", "--kind", "delete", "--patch", str(file)]
+    found = run(*REPAIR, *words)
+    assert found.exit_code == 130, found.stderr
+    assert "round 2 was interrupted" in found.stderr
+    touched = int(found.stdout.splitlines()[-1].split("\t")[2])
+    assert len(rainpp.read_patch(file)) == touched > 0
+    file.unlink()
+    calls[:] = [1]
+    found = run(*REPAIR, *words)
+    assert (found.exit_code, found.stdout, file.exists()) == (130, "", False)
+
+
+@pytest.mark.usefixtures("indexed")
+def test_the_patch_is_written_before_stdout_whose_reader_may_be_gone(tmp_path, monkeypatch):
+    def gone(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("rainpp.cli.show_loop", gone)
+    monkeypatch.setattr("rainpp.terminal.os.dup2", lambda *_: None)
+    file = tmp_path / "all.parquet"
+    run(*REPAIR, "--by", "1", "--patch", str(file))
+    assert len(rainpp.read_patch(file)) > 0
+
+
+@pytest.mark.usefixtures("indexed")
+def test_code_that_ends_the_program_is_an_error_and_an_amount_needs_a_fix():
+    found = run(*REPAIR, "--by", "1", "--repair", "sys:exit")
+    assert "your code ended the program with sys.exit(None)" in error_of(found)
+    assert run(*COMPLAIN, "--by", "1").exit_code == 2
+
+
+@pytest.mark.usefixtures("indexed")
+def test_where_a_fix_goes_is_looked_at_before_the_work(tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("rainpp.workspace.open_database", never)
+    found = run(*COMPLAIN, "--by", "1", "--fix", str(tmp_path))
+    assert "it is a folder" in error_of(found)
+
+
 @pytest.mark.usefixtures("repaired")
 def test_precompute_says_what_each_family_cost(tmp_path):
     shown = run("precompute", "model.npz", *REPAIRED[2:], "--index", str(tmp_path / "a.rain"))
