@@ -8,8 +8,8 @@ over the rows that are confidently of one class, and
 
     P(true = c | x, given = g) ∝ P̂(c | x) · P(given = g | true = c).
 
-MNIST, logistic regression, 10 000 rows, 30 % of the 3s labelled 8, or of the 1s labelled 7: log loss
-of the true labels 0.113 and 0.105 where the model's own probabilities have 0.185 and 0.187
+MNIST, logistic regression, 10 000 rows, 30 % of the 3s labelled 8, or of the 1s labelled 7: log
+loss of the true labels 0.113 and 0.105 where the model's own probabilities have 0.185 and 0.187
 (`experiments/plausibility.py`).
 """
 
