@@ -306,7 +306,11 @@ def _read_about(table: pa.Table, source: Path) -> dict[str, Any]:
     classes, data = fields.get("classes"), fields.get("data")
     told = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     if fields.get("kind") != _KIND or not told or not isinstance(data, str):
-        raise ArtifactError(f"`{source}` is Parquet, but no patch that rainpp wrote.")
+        raise ArtifactError(
+            f"`{source}` is Parquet, but no patch that rainpp wrote, or another program wrote it "
+            "anew and left out what it is for: take lines out with rainpp.read_patch(...).frame, "
+            "dataclasses.replace and save."
+        )
     if type(about.get("schema")) is not int or about["schema"] != _SCHEMA:
         raise ArtifactError(
             f"`{source}` has schema {about.get('schema')!r}; this version reads {_SCHEMA}."

@@ -269,8 +269,9 @@ class Ranking:
         -------
         DataFrame with family ("delete", "relabel", names of repairs), rows, first_order (the sum of
         single effects), together, low and high; share of what is missing to the target, up to 1;
-        credible, the mean probability of what the changes claim. By share x credible; without
-        a target by together.
+        credible, the mean probability of what the changes claim, and control, that of as many
+        changes the other way. By share x (credible - control), and where none leads, or without a
+        target, by together.
 
         Raises
         ------

@@ -39,7 +39,8 @@ def not_at_hand(name: str) -> RainError:
     """What to say where the function behind a repair is needed and not there."""
     return RainError(
         f"the function behind the repair {name!r} is not at hand: give it as "
-        "rainpp.load(path, repairs=[rainpp.Replace(name, repair)]), or in rainpp.toml as "
+        "rainpp.load(path, repairs=[rainpp.Replace(name, repair)]), to a patch as "
+        "apply(inputs, labels, repairs=[...]), or in rainpp.toml as "
         '[index] repairs = ["module:name"].'
     )
 

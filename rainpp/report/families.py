@@ -33,6 +33,11 @@ class Family:
     control: float = float("nan")
 
     @property
+    def leads(self) -> bool:
+        """Whether its claims hold better than those of the control, as far as is known."""
+        return not self.credible <= self.control
+
+    @property
     def resolves(self) -> bool:
         """Whether it does all that is asked for."""
         return self.share >= 1
@@ -63,6 +68,12 @@ class Families:
         if self.needed is None:
             return f"“{best.name}” helps most: {does}{by}."
         asked = f"the {number(self.needed)} asked for, and its expected value by {by}"
+        if not best.leads:
+            return (
+                "No kind of change stands out: what each claims of the rows holds no better than "
+                f"of as many changes the other way. “{best.name}” moves most: "
+                f"{does}{best.share:.0%} of {asked}."
+            )
         if not best.resolves:
             return f"“{best.name}” fits best: {does}{best.share:.0%} of {asked}. {self._others()}"
         return f"“{best.name}” resolves the complaint: {does}all of {asked}. {self._others()}"

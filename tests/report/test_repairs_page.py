@@ -137,6 +137,13 @@ def test_the_verdict_on_families(together, needed, words):
     assert all(0 <= width <= 100 for width in widths)
 
 
+def test_no_kind_stands_out_where_none_is_more_credible_than_its_control():
+    rows = (Family("a", 4, 9, 9, 8, 10, 1, 0.9, 0.95), Family("b", 4, 1, 1, 0, 2, 0.2, 0.5, 0.6))
+    found = Families(rows, "raise n", 5).verdict
+    assert "No kind of change stands out" in found
+    assert "“a” moves most: its best 4 rows together are predicted to raise n by 100%" in found
+
+
 def test_rows_of_the_fix_are_shown_as_what_they_are(ranking, scene):
     fix = ranking.fix()
     story = Repairs(ranking, fix=fix, families=0, count=len(fix.interventions)).story()
