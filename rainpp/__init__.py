@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rainpp import errors, metrics, report
+    from rainpp import errors, metrics, report, windows
     from rainpp.adapters.checkpoint import load_checkpoint, save_checkpoint
     from rainpp.additions import Additions
     from rainpp.complaint import Complaint
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rainpp.intervention import Delete, Relabel, Replace
     from rainpp.label_noise import label_probabilities
     from rainpp.model import Model
+    from rainpp.monitoring.alarm import Alarm
+    from rainpp.monitoring.delta import Delta
+    from rainpp.monitoring.monitor import Monitor, monitor
     from rainpp.patch import Patch, read_patch
     from rainpp.ranking import Ranking
     from rainpp.repair import RepairInterrupted, RepairLoop, repair_loop
@@ -32,12 +35,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Additions": "rainpp.additions",
+    "Alarm": "rainpp.monitoring.alarm",
     "Complaint": "rainpp.complaint",
     "Database": "rainpp.database",
     "Delete": "rainpp.intervention",
+    "Delta": "rainpp.monitoring.delta",
     "Fix": "rainpp.fix",
     "Index": "rainpp.index.artifact",
     "Model": "rainpp.model",
+    "Monitor": "rainpp.monitoring.monitor",
     "Patch": "rainpp.patch",
     "RainError": "rainpp.errors",
     "RainWarning": "rainpp.errors",
@@ -53,6 +59,7 @@ _HOMES = {
     "label_probabilities": "rainpp.label_noise",
     "load": "rainpp.index.artifact",
     "load_checkpoint": "rainpp.adapters.checkpoint",
+    "monitor": "rainpp.monitoring.monitor",
     "precompute": "rainpp.index.build",
     "read_complaint": "rainpp.handoff",
     "read_patch": "rainpp.patch",
@@ -61,16 +68,19 @@ _HOMES = {
     "users_half": "rainpp.handoff",
     "verify": "rainpp.verification",
 }
-_ROOMS = ("errors", "metrics", "report")
+_ROOMS = ("errors", "metrics", "report", "windows")
 
 __all__ = [
     "Additions",
+    "Alarm",
     "Complaint",
     "Database",
     "Delete",
+    "Delta",
     "Fix",
     "Index",
     "Model",
+    "Monitor",
     "Patch",
     "RainError",
     "RainWarning",
@@ -88,6 +98,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "metrics",
+    "monitor",
     "precompute",
     "read_complaint",
     "read_patch",
@@ -96,6 +107,7 @@ __all__ = [
     "save_checkpoint",
     "users_half",
     "verify",
+    "windows",
 ]
 
 

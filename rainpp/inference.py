@@ -326,16 +326,37 @@ def _read_columns(
         rows = con.sql(query).to_arrow_table()
     except duckdb.Error as problem:
         raise QueryError(f"cannot read `{entry.shown}`: {clean(problem)}.") from None
+    return rows.column(0).to_numpy(), _argument_arrays(rows, entry.shown, arguments)
+
+
+def encoded_rows(
+    registered: RegisteredModel, rows: pa.Table, *, table: str, arguments: tuple[str, ...]
+) -> PyTree:
+    """What the model is given for the rows of an Arrow table, which SQL calls `table`.
+
+    Raises
+    ------
+    DataError : NULL in an argument, or one that is no number without `encode`.
+    ModelError, ShapeError : `encode` fails, or does not keep one input per row.
+    """
+    columns = _argument_arrays(rows, table, arguments)
+    return _encode(registered, columns, rows.num_rows, table)
+
+
+def _argument_arrays(
+    rows: pa.Table, table: str, arguments: tuple[str, ...]
+) -> Mapping[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
-    for position, name in enumerate(arguments, start=1):
-        column = rows.column(position)
+    for name in arguments:
+        # A call may name a column twice.
+        column = rows.column(rows.schema.get_all_field_indices(name)[0])
         if column.null_count:
             raise DataError(
-                f"`{entry.shown}.{name}` is NULL in {column.null_count} rows; a model argument "
+                f"`{table}.{name}` is NULL in {column.null_count} rows; a model argument "
                 "must have a value in every row. Fill or delete those rows."
             )
-        columns[name] = _to_numpy(column.combine_chunks(), f"{entry.shown}.{name}")
-    return rows.column(0).to_numpy(), columns
+        columns[name] = _to_numpy(column.combine_chunks(), f"{table}.{name}")
+    return columns
 
 
 def _to_numpy(array: Any, name: str) -> np.ndarray:

@@ -59,14 +59,22 @@ COLUMNS = [
         "traced",
         "verification",
     },
-    {"demo", "report", "settings", "workspace"},
+    {"demo", "monitoring", "report", "settings", "windows", "workspace"},
     {"cli", "dashboard", "options", "rendering", "terminal"},
 ]
 COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms}
 
 # Pairs that meet only as arrays, and libraries that are the business of a few rooms.
 STRANGERS = ({"lanczos", "relax"},)
-ROOMS_WITH_SQL = {"relax", "stream", "connection", "inference", "database", "setting"}
+ROOMS_WITH_SQL = {
+    "relax",
+    "stream",
+    "connection",
+    "inference",
+    "database",
+    "setting",
+    "monitoring",
+}
 HEAVY = ("jax", "duckdb", "pandas", "matplotlib", "pyarrow", "flax", "orbax", "sqlglot")
 
 

@@ -1,0 +1,1 @@
+"""Standing queries as a user meets them: monitors, batches, alarms, and the rows behind them."""

@@ -1,0 +1,255 @@
+"""Alarms: a condition on a standing query, with hold and hysteresis, and what it said when."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from rainpp.monitoring.condition import Condition
+from rainpp.stream.packing import as_json, from_json, key_text, read_key
+from rainpp.stream.reading import Reading
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an alarm watches.
+
+    Attributes
+    ----------
+    clear : once it has gone off, it is over when this does not hold any more; equal to `when`
+        without hysteresis.
+    where : values of group columns it is about; all groups if empty.
+    hold : consecutive windows in which `when` must hold.
+    whole_windows : only windows that the watermark has passed are looked at.
+    target : what the number should be; None for a direction only.
+    """
+
+    name: str
+    when: Condition
+    clear: Condition
+    where: Mapping[str, Any]
+    hold: int
+    whole_windows: bool
+    min_rows: float
+    target: float | None
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm went off, or is over.
+
+    Attributes
+    ----------
+    status : "firing" or "resolved".
+    column, value, target : what is wrong, and what it should be; the number the condition names
+        where no target was given.
+    should : "increase" or "decrease".
+    vector : (k,), the complaint as its owner ranks it: gradient times direction.
+    revision : of the window whose number set it off.
+    """
+
+    monitor: str
+    name: str
+    status: Literal["firing", "resolved"]
+    group: Mapping[str, Any]
+    window: tuple[datetime | None, datetime | None]
+    column: str
+    value: float
+    relaxed: float
+    target: float
+    should: Literal["increase", "decrease"]
+    since: datetime | None
+    rows: float
+    vector: np.ndarray = field(repr=False, compare=False)
+    model: str
+    seq: int
+    because: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for an alarm and its end, and for no other."""
+        text = "\0".join([self.monitor, self.name, key_text(tuple(self.group.values()))])
+        return hashlib.sha256(f"{text}\0{self.since}".encode()).hexdigest()[:32]
+
+    @property
+    def key(self) -> str:
+        """The same for every attempt to deliver it."""
+        return hashlib.sha256(f"{self.fingerprint}\0{self.status}".encode()).hexdigest()[:32]
+
+    def body(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "group": [[name, as_json(value)] for name, value in self.group.items()],
+            "window": [None if at is None else at.isoformat() for at in self.window],
+            "column": self.column,
+            **{
+                name: as_json(float(getattr(self, name)))
+                for name in ("value", "relaxed", "target", "rows")
+            },
+            "should": self.should,
+            "since": None if self.since is None else self.since.isoformat(),
+            "vector": [float(number) for number in self.vector],
+            "model": self.model,
+            "because": self.because,
+            "key": self.key,
+        }
+
+    @staticmethod
+    def read(monitor: str, seq: int, body: Mapping[str, Any]) -> Alarm:
+        """The inverse of `body`."""
+        start, end = (None if at is None else datetime.fromisoformat(at) for at in body["window"])
+        since = body["since"]
+        numbers = {
+            name: float(from_json(body[name])) for name in ("value", "relaxed", "target", "rows")
+        }
+        return Alarm(
+            monitor=monitor,
+            name=body["name"],
+            status=body["status"],
+            group={name: from_json(value) for name, value in body["group"]},
+            window=(start, end),
+            column=body["column"],
+            should=body["should"],
+            since=None if since is None else datetime.fromisoformat(since),
+            vector=np.asarray(body["vector"], float),
+            model=body["model"],
+            seq=seq,
+            because=body["because"],
+            **numbers,
+        )
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{name}={value!r}" for name, value in self.group.items())
+        return (
+            f"{self.name} is {self.status}: {self.column} is {self.value:g}"
+            f"{f' where {where}' if where else ''}; {self.because}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A row of the answer as an alarm sees it."""
+
+    group: Mapping[str, Any]
+    window: int
+    bounds: tuple[datetime | None, datetime | None]
+    final: bool
+    rows: float
+    cells: Mapping[str, Reading]
+
+    @property
+    def whole(self) -> bool:
+        """Whether no more rows are expected; always so where windows have no end."""
+        return self.final or self.bounds[1] is None
+
+
+@dataclass(eq=False)
+class _Watched:
+    """The state of one rule for one group: which windows were bad, and since when it fires."""
+
+    bad: list[int] = field(default_factory=list[int])
+    last: int | None = None
+    since: str | None = None
+
+
+class Watch:
+    """The state machine of one rule over all groups."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule, self.moved = rule, False
+        self._groups: dict[tuple[Any, ...], _Watched] = {}
+
+    @property
+    def firing(self) -> list[tuple[Any, ...]]:
+        """Groups for which it has gone off and is not over."""
+        return [key for key, state in self._groups.items() if state.since is not None]
+
+    def look(self, seen: Seen, monitor: str, model: str, seq: int) -> Alarm | None:
+        """Take in a new value; an alarm if the rule goes off or is over."""
+        rule = self.rule
+        if any(seen.group.get(name) != value for name, value in rule.where.items()):
+            return None
+        if (rule.whole_windows and not seen.final) or seen.rows < rule.min_rows:
+            return None
+        key = tuple(seen.group.values())
+        state = self._groups.setdefault(key, _Watched())
+        values = {name: cell.plain for name, cell in seen.cells.items()}
+        values["rows"] = seen.rows
+        if state.since is not None:
+            latest = seen.window if state.last is None else max(state.last, seen.window)
+            self.moved |= latest != state.last
+            state.last = latest
+            # An older window that is corrected does not end an alarm about a newer one, and one to
+            # which rows may still come is not known to be right.
+            if seen.window < state.last or not seen.whole or rule.clear.holds(values):
+                return None
+            since, self._groups[key], self.moved = state.since, _Watched(), True
+            return self._alarm("resolved", seen, monitor, model, seq, since)
+        if not rule.when.holds(values):
+            left = [window for window in state.bad if window > seen.window]
+            self.moved |= left != state.bad
+            state.bad = left
+            return None
+        if seen.window not in state.bad:
+            self.moved = True
+            state.bad = sorted([*state.bad, seen.window])[-rule.hold :]
+        if len(state.bad) < rule.hold:
+            return None
+        start = seen.bounds[0]
+        state.since, state.last = ("" if start is None else start.isoformat()), seen.window
+        return self._alarm("firing", seen, monitor, model, seq, state.since)
+
+    def body(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return {
+            "groups": [
+                [key_text(key), state.bad, state.last, state.since]
+                for key, state in self._groups.items()
+                if state.bad or state.since is not None
+            ]
+        }
+
+    def restore(self, body: Mapping[str, Any]) -> None:
+        """The inverse of `body`."""
+        self._groups = {
+            read_key(text): _Watched(list(bad), last, since)
+            for text, bad, last, since in body["groups"]
+        }
+
+    def _alarm(
+        self,
+        status: Literal["firing", "resolved"],
+        seen: Seen,
+        monitor: str,
+        model: str,
+        seq: int,
+        since: str,
+    ) -> Alarm:
+        rule, column = self.rule, self.rule.when.first.column
+        sign = 1.0 if rule.when.direction == "increase" else -1.0
+        held = f" in {rule.hold} windows" if rule.hold > 1 else ""
+        return Alarm(
+            monitor=monitor,
+            name=rule.name,
+            status=status,
+            group=dict(seen.group),
+            window=seen.bounds,
+            column=column,
+            value=seen.cells[column].plain,
+            relaxed=seen.cells[column].relaxed,
+            target=rule.when.first.number if rule.target is None else rule.target,
+            should=rule.when.direction,
+            since=datetime.fromisoformat(since) if since else None,
+            rows=seen.rows,
+            vector=sign * seen.cells[column].gradient,
+            model=model,
+            seq=seq,
+            because=f"{rule.when}{held}" if status == "firing" else f"no longer {rule.clear}",
+        )

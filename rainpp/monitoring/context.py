@@ -1,0 +1,213 @@
+"""What stands behind a change or an alarm: the complaint, the training rows, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rainpp.complaint import Cell, Complaint, Want
+from rainpp.errors import ArtifactError, ComplaintError
+from rainpp.index.artifact import Index
+from rainpp.monitoring.alarm import Alarm
+from rainpp.monitoring.delta import Delta
+from rainpp.ranking import Ranking
+from rainpp.result import Result
+from rainpp.selection import leading
+from rainpp.types import ClassValue
+
+if TYPE_CHECKING:
+    from rainpp.bound_complaint import BoundComplaint
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """One thing to do about an alarm.
+
+    Attributes
+    ----------
+    kind : "delete", "relabel" or the name of a repair.
+    rows : how many training rows it changes.
+    train_ids : which, the best first.
+    effect : how far it is predicted to move the number, in its units; first order.
+    after : the number then.
+    resolves : whether that is enough.
+    """
+
+    kind: str
+    rows: int
+    train_ids: tuple[Any, ...] = field(repr=False)
+    effect: float
+    after: float
+    resolves: bool
+
+    def __str__(self) -> str:
+        ids = ", ".join(map(str, self.train_ids[:5])) + (", ..." if self.rows > 5 else "")
+        enough = "enough" if self.resolves else "not enough"
+        return f"{self.kind} {self.rows} rows ({ids}): about {self.after:g} then, {enough}"
+
+
+class Context:
+    """How a handler asks about what it was told; everything is as of that change."""
+
+    def __init__(
+        self,
+        about: Alarm | Delta,
+        *,
+        sql: str,
+        index: Index,
+        classes: tuple[ClassValue, ...],
+        gradient: Callable[[], np.ndarray],
+        result: Callable[[], Result],
+        ask: Callable[[str], pd.DataFrame],
+    ) -> None:
+        self.about = about
+        self._sql, self._index, self._classes = sql, index, classes
+        self._gradient, self._result, self._ask = gradient, result, ask
+
+    @property
+    def wish(self) -> Want:
+        """What should become of the number: from the alarm, else nothing is known."""
+        if isinstance(self.about, Alarm):
+            beyond = (self.about.value - self.about.target) * (
+                1 if self.about.should == "decrease" else -1
+            )
+            if beyond > 0:
+                word = "at_most" if self.about.should == "decrease" else "at_least"
+                return Want.of(word, self.about.target)
+            return Want.of(self.about.should)
+        raise ComplaintError(
+            "a change by itself is no complaint; say what is wrong: ctx.complain('lower')."
+        )
+
+    def complain(self, wanted: float | str | None = None) -> Complaint:
+        """The number as a complaint.
+
+        Parameters
+        ----------
+        wanted : what it should be, "lower" or "higher"; by default what the alarm says.
+
+        Raises
+        ------
+        ComplaintError : the number is as wanted, or nothing was said about a mere change.
+        """
+        want = self.wish if wanted is None else _want(wanted)
+        about = self.about
+        cell = Cell(about.column, 0, dict(about.group))
+        return Complaint(self._sql, cell, want, about.value, about.relaxed)
+
+    def explain(self, wanted: float | str | None = None) -> Ranking:
+        """All interventions ranked for the complaint, from the gradient that was kept up to date.
+
+        Nothing is recomputed: k numbers are multiplied with the index.
+
+        Raises
+        ------
+        ComplaintError : as `complain`.
+        ArtifactError : the model or the index is another one by now.
+        """
+        complaint = self.complain(wanted)
+        vector = complaint.direction * self._gradient()
+        return self._index.rank(vector, complaints=(complaint,), classes=self._classes)
+
+    def suggest(self, *, most: int = 1000) -> list[Reaction]:
+        """For every kind of intervention the fewest rows predicted to settle the complaint.
+
+        Effects are first order and added up; `ctx.bound().rank().group_effect(...)` says what many
+        rows do together. Those that suffice come first, then those of few rows.
+        """
+        complaint, ranking = self.complain(), self.explain()
+        need = _needed(complaint)
+        found: list[Reaction] = []
+        table = ranking.interventions
+        for kind in table.kinds:
+            reaction = _reaction(ranking, kind, complaint, need, most)
+            if reaction is not None:
+                found.append(reaction)
+        return sorted(found, key=lambda item: (not item.resolves, item.rows))
+
+    def result(self) -> Result:
+        """The query run again over the rows of the window: to refine, explain and verify.
+
+        Raises
+        ------
+        RainError : the inputs of the rows are not kept.
+        """
+        return self._result()
+
+    def bound(self) -> BoundComplaint:
+        """The complaint on `result()`; errors are those of both."""
+        want = self.wish
+        return self.result().complain(
+            column=self.about.column,
+            where=dict(self.about.group) or None,
+            should=want.should,
+            target=want.target,
+        )
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """A query over the monitor's state file."""
+        return self._ask(query)
+
+
+def _want(wanted: float | str) -> Want:
+    words = {"lower": "decrease", "higher": "increase"}
+    if isinstance(wanted, str):
+        if wanted not in words:
+            raise ComplaintError(f"`wanted` is {wanted!r}; give a number, 'lower' or 'higher'.")
+        return Want.of(words[wanted])
+    return Want.of("equal", wanted)
+
+
+def _needed(complaint: Complaint) -> float:
+    """By how much the number must move; infinity where no target is known."""
+    target = complaint.want.target
+    return float("inf") if target is None else abs(target - complaint.hard)
+
+
+def _reaction(
+    ranking: Ranking, kind: str, complaint: Complaint, need: float, most: int
+) -> Reaction | None:
+    places = kind_places(ranking, kind, most)
+    if not len(places):
+        return None
+    summed = np.cumsum(ranking.effects[places])
+    enough = np.flatnonzero(summed >= need)
+    count = int(enough[0]) + 1 if len(enough) else int(np.argmax(summed)) + 1
+    if summed[count - 1] <= 0:
+        return None
+    ids = tuple(ranking.interventions.ids[table_rows(ranking, places[:count])].tolist())
+    effect = float(summed[count - 1]) * complaint.direction
+    return Reaction(kind, count, ids, effect, complaint.hard + effect, bool(len(enough)))
+
+
+def table_rows(ranking: Ranking, places: np.ndarray) -> np.ndarray:
+    """Training rows of interventions."""
+    return ranking.interventions.rows(places)
+
+
+def kind_places(ranking: Ranking, kind: str, most: int) -> np.ndarray:
+    """The best interventions of one kind by score, at most one for each training row."""
+    where = ranking.interventions.of(kind)
+    labels = max(1, (where.stop - where.start) // max(1, ranking.interventions.num_rows))
+    found = where.start + leading(ranking.scores[where], most * labels)
+    rows = ranking.interventions.rows(found)
+    first = np.sort(np.unique(rows, return_index=True)[1])
+    return found[first][:most]
+
+
+def check_same(expected: str, now: str) -> None:
+    """Refuse to rank with another index than the gradient was made with.
+
+    Raises
+    ------
+    ArtifactError : the model or index was exchanged.
+    """
+    if expected != now:
+        raise ArtifactError(
+            "the model or its index has been exchanged since; the gradient of this change belongs "
+            f"to {expected[:12]}, the monitor has {now[:12]}."
+        )

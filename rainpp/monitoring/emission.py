@@ -1,0 +1,227 @@
+"""Which cells of the answer a batch changed, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from rainpp.monitoring.alarm import Seen
+from rainpp.monitoring.delta import Delta, Status
+from rainpp.stream.cells import Key, Place
+from rainpp.stream.packing import key_text, read_key
+from rainpp.stream.reading import Row
+from rainpp.stream.window import as_datetime
+
+# Half the width of a 95 % interval in standard deviations.
+INTERVAL = 1.959963984540054
+_FIRST, _LAST = datetime(1, 1, 2), datetime(9999, 12, 30)
+_EPOCH = datetime(1970, 1, 1)
+Bounds = tuple[int, int] | None
+
+
+@dataclass(eq=False)
+class Said:
+    """What was last said about a row of the answer in a window."""
+
+    revision: int
+    final: bool
+    values: tuple[tuple[float, float], ...]
+    rows: float
+
+
+def as_times(bounds: Bounds) -> tuple[datetime | None, datetime | None]:
+    """Bounds of a window as times; None where a window has no such end."""
+    if bounds is None:
+        return None, None
+    found: list[datetime | None] = []
+    for at in bounds:
+        inside = _microseconds(_FIRST) <= at <= _microseconds(_LAST)
+        found.append(as_datetime(at) if inside else None)
+    return found[0], found[1]
+
+
+def _microseconds(time: datetime) -> int:
+    delta = time - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """One row of the answer and the changes that say so."""
+
+    row: Row
+    seen: Seen
+    deltas: list[Delta]
+
+
+class Emission:
+    """Revisions and status of every cell of the windows that are kept."""
+
+    def __init__(self, monitor: str, key_names: tuple[str, ...], *, together: bool) -> None:
+        """`together`: the groups of a window end at one instant, as they do not in sessions."""
+        self._monitor, self._key_names, self._together = monitor, key_names, together
+        self._said: dict[int, dict[Key, Said]] = {}
+        self._open: dict[int, set[Key]] = {}
+        self._log: list[tuple[Place, Said | None]] = []
+
+    def known(self, window: int) -> list[Key]:
+        """Rows of the answer that something was said about."""
+        return list(self._said.get(window, ()))
+
+    def due(self, mark: int | None, bounds: Callable[[int, Key], Bounds]) -> list[Place]:
+        """Rows of windows that the watermark has passed and that were not said to be final."""
+        found: list[Place] = []
+        if mark is None:
+            return found
+        for window, keys in self._open.items():
+            for key in keys:
+                at = bounds(window, key)
+                if at is not None and at[1] <= mark:
+                    found.append((window, key))
+                elif self._together:
+                    break
+        return found
+
+    def say(
+        self,
+        window: int,
+        row: Row,
+        *,
+        bounds: Bounds,
+        mark: int | None,
+        model: str,
+        seq: int,
+    ) -> Spoken | None:
+        """The changes of one row; None if nothing about it is new."""
+        place = (window, row.key)
+        before = self._said.get(window, {}).get(row.key)
+        over = bounds is not None and mark is not None and bounds[1] <= mark
+        values = tuple((cell.plain, cell.relaxed) for cell in row.cells.values())
+        same = before is not None and _equal(before.values, values) and before.rows == row.rows
+        if before is None and not row.rows and self._key_names:
+            return None
+        if same and before is not None and before.final == over:
+            return None
+        revision = 0 if before is None else before.revision + 1
+        status = _status(before, over, gone=not row.rows and bool(self._key_names))
+        self._log.append((place, before))
+        self._set(place, Said(revision, over, values, row.rows))
+        group = dict(zip(self._key_names, row.key, strict=True))
+        times = as_times(bounds)
+        deltas = [
+            Delta(
+                monitor=self._monitor,
+                column=column,
+                group=group,
+                window=times,
+                revision=revision,
+                status=status,
+                value=cell.plain,
+                relaxed=cell.relaxed,
+                low=cell.relaxed - INTERVAL * cell.spread,
+                high=cell.relaxed + INTERVAL * cell.spread,
+                rows=row.rows,
+                watermark=None if mark is None else as_times((mark, mark))[0],
+                model=model,
+                seq=seq + number,
+            )
+            for number, (column, cell) in enumerate(row.cells.items())
+        ]
+        return Spoken(row, _seen(row, window, times, group, over), deltas)
+
+    def begin(self) -> Callable[[], None]:
+        """From here on changes are remembered; the result takes them back."""
+        log = self._log = []
+
+        def undo() -> None:
+            for place, before in reversed(log):
+                self._set(place, before)
+
+        return undo
+
+    def forget(self, windows: Iterable[int]) -> None:
+        """Windows that are not kept any more."""
+        for window in windows:
+            self._said.pop(window, None)
+            self._open.pop(window, None)
+
+    def drop(self, place: Place) -> None:
+        """A row of the answer that is no more."""
+        self._log.append((place, self._said.get(place[0], {}).get(place[1])))
+        self._set(place, None)
+
+    def windows(self) -> list[int]:
+        """Windows that something was said about."""
+        return sorted(self._said)
+
+    def line(self, window: int, key: Key) -> list[Any]:
+        """What was last said about a row of the answer, as JSON values; see `restore`."""
+        said = self._said.get(window, {}).get(key)
+        if said is None:
+            return [window, key_text(key)]
+        return [
+            window,
+            key_text(key),
+            said.revision,
+            said.final,
+            _numbers(said.values),
+            said.rows,
+        ]
+
+    def body(self) -> list[Any]:
+        """The state as JSON values."""
+        return [self.line(window, key) for window, rows in self._said.items() for key in rows]
+
+    def restore(self, body: Iterable[Any]) -> None:
+        """The inverse of `body`."""
+        for window, text, *rest in body:
+            said = None
+            if rest:
+                revision, final, values, rows = rest
+                pairs = tuple((_float(a), _float(b)) for a, b in values)
+                said = Said(revision, final, pairs, rows)
+            self._set((window, read_key(text)), said)
+
+    def _set(self, place: Place, said: Said | None) -> None:
+        window, key = place
+        rows, keys = self._said.setdefault(window, {}), self._open.setdefault(window, set())
+        if said is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = said
+        if said is None or said.final:
+            keys.discard(key)
+        else:
+            keys.add(key)
+        if not keys:
+            del self._open[window]
+        if not rows:
+            del self._said[window]
+
+
+def _status(before: Said | None, over: bool, *, gone: bool) -> Status:
+    if gone:
+        return "retracted"
+    if not over:
+        return "provisional"
+    return "corrected" if before is not None and before.final else "final"
+
+
+def _seen(row: Row, window: int, times: Any, group: dict[str, Any], final: bool) -> Seen:
+    return Seen(group, window, times, final, row.rows, row.cells)
+
+
+def _equal(left: tuple[tuple[float, float], ...], right: tuple[tuple[float, float], ...]) -> bool:
+    return bool(np.array_equal(np.asarray(left), np.asarray(right), equal_nan=True))
+
+
+def _numbers(values: Any) -> list[list[float | None]]:
+    return [[None if number != number else number for number in pair] for pair in values]
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else value

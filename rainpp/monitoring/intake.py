@@ -1,0 +1,506 @@
+"""Rows on their way into a monitor: checked, numbered, predicted, and turned into changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rainpp.errors import DataError, SettingsError
+from rainpp.inference import encoded_rows
+from rainpp.monitoring.setup import Columns, Setup, Streamed
+from rainpp.monitoring.tables import as_arrow, event_times
+from rainpp.monitoring.timeline import Timeline
+from rainpp.stream.cells import Sums
+from rainpp.stream.directory import Directory, Keys, id_keys
+from rainpp.stream.packing import as_json
+from rainpp.stream.store import Store
+from rainpp.stream.view import Rows
+from rainpp.stream.window import Last, Window
+
+Index = NDArray[np.int64]
+ROW, EPOCH, TIME, CHANCES, TANGENTS = "__row", "__epoch", "__time", "__p", "__t"
+# Probabilities of a row that is sent again may differ in single precision from those kept.
+_SAME = 1e-3
+
+
+@dataclass(eq=False)
+class Pending:
+    """What one batch has done so far; nothing of it is written yet.
+
+    Attributes
+    ----------
+    arrived : for each table the rows to insert.
+    removed : for each table the numbers of stored rows to delete.
+    relabelled : for each table, labels by number of stored rows.
+    changes : for each table what is added to its records.
+    late : (reason, row) of what is not counted.
+    latest : the latest event time.
+    undo : takes back what was changed in memory, the last first.
+    """
+
+    arrived: dict[int, pa.Table] = field(default_factory=dict[int, pa.Table])
+    removed: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    relabelled: dict[int, dict[int, Any]] = field(default_factory=dict[int, dict[int, Any]])
+    changes: dict[int, list[Sums]] = field(default_factory=dict[int, list[Sums]])
+    times: dict[int, int] = field(default_factory=dict[int, int])
+    late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    latest: int | None = None
+    counted: int = 0
+    repeated: int = 0
+    undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    def take_back(self) -> None:
+        """Leave memory as it was before the batch."""
+        while self.undo:
+            self.undo.pop()()
+
+
+class Intake:
+    """Turns what users hand in into changes of records and rows to store."""
+
+    def __init__(
+        self, setup: Setup, columns: Columns, window: Window, timeline: Timeline, store: Store
+    ) -> None:
+        self._setup, self._columns, self._window = setup, columns, window
+        self._timeline, self._store = timeline, store
+        self._directories = [Directory() for _ in setup.tables]
+        self.epoch = 0
+        self.next_row = 0
+
+    def stored_schema(self, side: int) -> pa.Schema:
+        """Columns of a stored row."""
+        table = self._setup.tables[side]
+        number = pa.from_numpy_dtype(np.dtype(self._setup.passes.model.theta.dtype))
+        fields = [
+            pa.field(ROW, pa.int64()),
+            pa.field(EPOCH, pa.int32()),
+            pa.field(TIME, pa.int64()),
+            pa.field(CHANCES, pa.list_(number)),
+            pa.field(TANGENTS, pa.list_(number)),
+        ]
+        return pa.schema([*fields, *(table.schema.schema.field(n) for n in self._stored(table))])
+
+    def restore(self, side: int) -> None:
+        """Find the ids of stored rows again."""
+        columns = f'"{ROW}"' + ("" if self._columns.id is None else f', "{self._columns.id}"')
+        rows = self._store.rows(side, columns)
+        numbers = rows.column(0).to_numpy()
+        if rows.num_rows:
+            self.next_row = max(self.next_row, int(numbers[-1]) + 1)
+        if self._columns.id is not None:
+            keys = id_keys(rows.column(1), self._columns.id)
+            self._directories[side].add(keys, numbers)
+
+    def forget(self, side: int, before: int) -> None:
+        """Forget the ids of stored rows older than an instant."""
+        if self._columns.id is None:
+            return
+        old = self._store.rows(side, f'"{self._columns.id}"', f'"{TIME}" < {before}')
+        if old.num_rows:
+            self._directories[side].remove(id_keys(old.column(0), self._columns.id))
+
+    def predictions(self, pending: Pending, side: int, source: Any) -> None:
+        """Rows that came."""
+        table = self._setup.tables[side]
+        given = as_arrow(source, "predictions")
+        if not given.num_rows:
+            return
+        rows = self._read(table, given)
+        times = self._times(rows)
+        keep, reasons = self._in_time(times)
+        self._set_aside(pending, rows, reasons)
+        rows, times = rows.filter(pa.array(keep)), times[keep]
+        rows, times, keys = self._new_ones(pending, side, rows, times)
+        if not rows.num_rows:
+            return
+        numbers = np.arange(self.next_row, self.next_row + rows.num_rows)
+        self.next_row += rows.num_rows
+        made = self._rows(side, rows, times, numbers)
+        stored = self._change(pending, side, made)
+        self._arrive(pending, side, self._stored_rows(side, rows, times, numbers, stored))
+        if keys is not None:
+            self._register(pending, side, keys, numbers)
+        pending.latest = max(pending.latest or int(times.max()), int(times.max()))
+        pending.counted += rows.num_rows
+
+    def retract(self, pending: Pending, side: int, ids: Any) -> None:
+        """Rows that went, by their ids."""
+        if self._setup.keep == "nothing":
+            raise SettingsError(
+                "rows cannot be taken back with keep='nothing'; use keep='gradients' or 'inputs'."
+            )
+        name, keys = self._id_column(side, ids)
+        numbers = self._directories[side].find(keys)
+        unknown = np.flatnonzero(numbers < 0)
+        for place in unknown:
+            pending.late.append(
+                ("retraction of an unknown id", {name: as_json(ids_at(ids, int(place)))})
+            )
+        known = np.unique(numbers[numbers >= 0])
+        if not len(known):
+            return
+        rows = self._kept_rows(pending, side, known)
+        self._change(pending, side, self._from_stored(side, rows, sign=-1.0))
+        self._leave(pending, side, known)
+        gone = id_keys(rows.column(name), name)
+        self._directories[side].remove(gone)
+        found = rows.column(ROW).to_numpy()
+        pending.undo.append(lambda: self._directories[side].add(gone, found))
+
+    def feedback(self, pending: Pending, side: int, source: Any) -> tuple[pa.Table, list[Any]]:
+        """Labels of rows; returns the rows as they were, and their new labels."""
+        label, given = self._columns.label, as_arrow(source, "feedback")
+        if label is None:
+            raise SettingsError(
+                "the monitor knows no labels; name their column, label='...', when it is made."
+            )
+        if self._columns.id is None:
+            raise SettingsError("labels find their rows by id; name the column of ids, id='...'.")
+        table = self._setup.tables[side]
+        read = table.schema.fitted(given, [self._columns.id, label])
+        keys = id_keys(read.column(0), self._columns.id)
+        numbers = self._directories[side].find(keys)
+        labels = read.column(1).to_pylist()
+        for place in np.flatnonzero(numbers < 0):
+            row = {name: as_json(read.column(name)[place].as_py()) for name in read.column_names}
+            pending.late.append(("label of an unknown id", row))
+        # Of two labels of one row in a batch the later one counts.
+        wanted = {int(n): value for n, value in zip(numbers, labels, strict=True) if n >= 0}
+        if not wanted:
+            return pa.table({}), []
+        rows = self._kept_rows(pending, side, np.asarray(sorted(wanted), np.int64))
+        found = [wanted[number] for number in rows.column(ROW).to_pylist()]
+        differs = [
+            new != old for new, old in zip(found, rows.column(label).to_pylist(), strict=True)
+        ]
+        rows = rows.filter(pa.array(differs))
+        found = [value for value, changed in zip(found, differs, strict=True) if changed]
+        pending.repeated += len(differs) - rows.num_rows
+        if rows.num_rows:
+            self._relabel(pending, side, rows, found)
+        return rows, found
+
+    def with_pending(
+        self, pending: Pending | None, side: int, rows: pa.Table, bounds: tuple[int, int] | None
+    ) -> pa.Table:
+        """Stored rows of a window as they will be once a batch is written."""
+        rows = rows.cast(self.stored_schema(side))
+        if pending is None:
+            return rows
+        removed = pending.removed.get(side)
+        if removed:
+            rows = rows.filter(_among(rows, removed, there=False))
+        rows = self._with_new_labels(pending, side, rows)
+        new = pending.arrived.get(side)
+        if new is None:
+            return rows
+        if bounds is not None:
+            times = new.column(TIME).to_numpy()
+            new = new.filter(pa.array((times >= bounds[0]) & (times < bounds[1])))
+        return pa.concat_tables([rows, new])
+
+    def _relabel(self, pending: Pending, side: int, rows: pa.Table, labels: list[Any]) -> None:
+        label = self._columns.label
+        assert label is not None
+        table = self._setup.tables[side]
+        kind = table.schema.schema.field(label).type
+        place = rows.column_names.index(label)
+        after = rows.set_column(place, label, pa.array(labels, kind))
+        if label in table.read and self._setup.query is not None:
+            if self._setup.keep == "nothing" and table.slot is not None:
+                raise SettingsError(
+                    f"the query reads the label `{label}`, so rows change when it comes; use "
+                    "keep='gradients' or 'inputs'."
+                )
+            both = pa.concat_tables([rows, after])
+            signs = np.repeat([-1.0, 1.0], rows.num_rows)
+            self._change(pending, side, self._from_stored(side, both, sign=signs))
+        numbers = rows.column(ROW).to_pylist()
+        pending_rows = pending.arrived.get(side)
+        first = self.next_row
+        if pending_rows is not None and pending_rows.num_rows:
+            first = pending_rows.column(ROW)[0].as_py()
+        for number, value in zip(numbers, labels, strict=True):
+            if number < first:
+                pending.relabelled.setdefault(side, {})[number] = value
+        if pending_rows is not None and any(number >= first for number in numbers):
+            new = dict(zip(numbers, labels, strict=True))
+            known = pending_rows.column(ROW).to_pylist()
+            old = pending_rows.column(label).to_pylist()
+            values = [new.get(n, value) for n, value in zip(known, old, strict=True)]
+            at = pending_rows.column_names.index(label)
+            pending.arrived[side] = pending_rows.set_column(at, label, pa.array(values, kind))
+
+    def _read(self, table: Streamed, given: pa.Table) -> pa.Table:
+        """The columns a monitor reads, in the types of the first batch; labels may be missing."""
+        label = self._columns.label
+        names = list(dict.fromkeys([*self._meaning(), *table.read, *table.arguments]))
+        if label is not None and label not in given.column_names:
+            names = [name for name in names if name != label]
+            rows = table.schema.fitted(given, names)
+            kind = table.schema.schema.field(label).type
+            return rows.append_column(label, pa.nulls(rows.num_rows, kind))
+        return table.schema.fitted(given, names)
+
+    def _meaning(self) -> list[str]:
+        known = (self._columns.time, self._columns.id, self._columns.label)
+        return [name for name in known if name is not None]
+
+    def _stored(self, table: Streamed) -> list[str]:
+        arguments = table.arguments if self._setup.keep == "inputs" else ()
+        return list(dict.fromkeys([*self._meaning(), *table.read, *arguments]))
+
+    def _times(self, rows: pa.Table) -> Index:
+        if self._columns.time is None:
+            return np.full(rows.num_rows, int(self._timeline.clock() * 1e6), np.int64)
+        return event_times(rows.column(self._columns.time), self._columns.time)
+
+    def _in_time(self, times: Index) -> tuple[NDArray[np.bool_], list[tuple[str, Index]]]:
+        late, early = self._timeline.too_old(times), self._timeline.from_the_future(times)
+        reasons = [
+            ("older than retention", np.flatnonzero(late)),
+            ("ahead of the clock", np.flatnonzero(early)),
+        ]
+        return ~(late | early), reasons
+
+    def _set_aside(
+        self, pending: Pending, rows: pa.Table, reasons: Sequence[tuple[str, Index]]
+    ) -> None:
+        names = list(dict.fromkeys([*self._meaning(), *self._small(rows)]))
+        for reason, places in reasons:
+            if len(places):
+                chosen = rows.select(names).take(pa.array(places)).to_pylist()
+                pending.late += [(reason, _json_row(row)) for row in chosen]
+
+    def _small(self, rows: pa.Table) -> list[str]:
+        """Columns that are no arrays: what is noted of a row that is not counted."""
+        return [f.name for f in rows.schema if not pa.types.is_nested(f.type)]
+
+    def _new_ones(
+        self, pending: Pending, side: int, rows: pa.Table, times: Index
+    ) -> tuple[pa.Table, Index, Keys | None]:
+        """Rows whose ids are new; the same row again is left out, another one is set aside."""
+        name = self._columns.id
+        if name is None or not rows.num_rows:
+            return rows, times, None
+        keys = id_keys(rows.column(name), name)
+        numbers = self._directories[side].find(keys)
+        first = np.unique(keys, return_index=True)[1]
+        new = np.zeros(len(keys), bool)
+        new[first] = True
+        new &= numbers < 0
+        if new.all():
+            return rows, times, keys
+        again = np.flatnonzero(~new)
+        same = self._same(pending, side, rows, times, again, numbers, keys)
+        pending.repeated += int(same.sum())
+        self._set_aside(pending, rows, [("another row has this id", again[~same])])
+        return rows.filter(pa.array(new)), times[new], keys[new]
+
+    def _same(
+        self,
+        pending: Pending,
+        side: int,
+        rows: pa.Table,
+        times: Index,
+        again: Index,
+        numbers: Index,
+        keys: Keys,
+    ) -> NDArray[np.bool_]:
+        """Whether rows `again` are what is known under their ids already."""
+        table, label = self._setup.tables[side], self._columns.label
+        first = {int(key): place for place, key in reversed(list(enumerate(keys)))}
+        stored = np.unique(numbers[again][numbers[again] >= 0])
+        kept = self._kept_rows(pending, side, stored) if len(stored) else None
+        at = {} if kept is None else {n: i for i, n in enumerate(kept.column(ROW).to_pylist())}
+        names = [n for n in dict.fromkeys([*table.read, self._columns.id]) if n and n != label]
+        if self._setup.keep == "inputs":
+            names = list(dict.fromkeys([*names, *table.arguments]))
+        ours = rows.select(names).take(pa.array(again)).to_pylist()
+        chances = self._chances(side, rows.take(pa.array(again)))
+        found = np.zeros(len(again), bool)
+        for place, (row, number) in enumerate(zip(again, numbers[again], strict=True)):
+            if number >= 0:
+                assert kept is not None
+                other, where = kept.select(names), at[int(number)]
+                theirs = {name: other.column(name)[where].as_py() for name in names}
+                time, chance = kept.column(TIME)[where].as_py(), kept.column(CHANCES)[where].as_py()
+                near = np.allclose(chances[place], chance, atol=_SAME)
+            else:
+                where = first[int(keys[row])]
+                theirs = rows.select(names).slice(where, 1).to_pylist()[0]
+                time, near = int(times[where]), True
+            found[place] = near and time == times[row] and repr(theirs) == repr(ours[place])
+        return found
+
+    def _chances(self, side: int, rows: pa.Table) -> NDArray[np.floating[Any]]:
+        table = self._setup.tables[side]
+        if table.slot is None:
+            return np.ones((rows.num_rows, 1))
+        return self._setup.passes.probabilities(self._inputs(table, rows))
+
+    def _inputs(self, table: Streamed, rows: pa.Table) -> Any:
+        return encoded_rows(
+            self._setup.registered, rows, table=table.name, arguments=table.arguments
+        )
+
+    def _rows(self, side: int, rows: pa.Table, times: Index, numbers: Index) -> tuple[Rows, Index]:
+        table = self._setup.tables[side]
+        inputs = self._inputs(table, rows) if table.slot is not None else None
+        signs = np.ones(rows.num_rows)
+        return Rows(rows, self._panes(times, numbers), signs, inputs), np.stack([numbers, times])
+
+    def _from_stored(self, side: int, rows: pa.Table, *, sign: Any) -> tuple[Rows, Index]:
+        table = self._setup.tables[side]
+        numbers, times = rows.column(ROW).to_numpy(), rows.column(TIME).to_numpy()
+        signs = np.broadcast_to(np.asarray(sign, float), (rows.num_rows,)).copy()
+        chances = tangents = inputs = None
+        if table.slot is not None:
+            chances = _matrix(rows.column(CHANCES))
+            if self._setup.keep == "gradients":
+                tangents = self._whole_tangents(side, rows.column(TANGENTS), chances.shape[1])
+            elif self._setup.keep == "inputs":
+                inputs = self._inputs(table, rows)
+        made = Rows(rows, self._panes(times, numbers), signs, inputs, chances, tangents)
+        return made, np.stack([numbers, times])
+
+    def _panes(self, times: Index, numbers: Index) -> Index:
+        return numbers if isinstance(self._window, Last) else self._window.panes(times)
+
+    def _change(self, pending: Pending, side: int, made: tuple[Rows, Index]) -> Any:
+        """Add what rows change to the batch; what was learned of them."""
+        rows, where = made
+        pending.times.update(zip(where[0].tolist(), where[1].tolist(), strict=True))
+        if self._setup.query is None:
+            chances = rows.probabilities
+            if chances is None:
+                chances = self._setup.passes.probabilities(rows.inputs)
+            return chances, None
+        forward = self._setup.keep == "gradients" and rows.tangents is None
+        sums, batch = self._setup.sides[side].change(rows, forward=forward)
+        pending.changes.setdefault(side, []).append(sums)
+        return batch.probabilities, batch.tangents
+
+    def _stored_rows(
+        self, side: int, rows: pa.Table, times: Index, numbers: Index, learned: Any
+    ) -> pa.Table:
+        table = self._setup.tables[side]
+        chances, tangents = learned
+        count = rows.num_rows
+        kept = None
+        if self._setup.keep == "gradients" and tangents is not None:
+            kept = tangents[:, self._setup.touched[side]].reshape(count, -1)
+        columns = {
+            ROW: pa.array(numbers),
+            EPOCH: pa.array(np.full(count, self.epoch, np.int32)),
+            TIME: pa.array(times),
+            CHANCES: _lists(chances),
+            TANGENTS: pa.nulls(count) if kept is None else _lists(kept),
+        }
+        named = {name: rows.column(name) for name in self._stored(table)}
+        return pa.table({**columns, **named}).cast(self.stored_schema(side))
+
+    def _whole_tangents(
+        self, side: int, column: pa.ChunkedArray, num_classes: int
+    ) -> NDArray[np.floating[Any]]:
+        touched, k = self._setup.touched[side], self._setup.passes.k
+        values = _matrix(column).reshape(len(column), len(touched), k)
+        out = np.zeros((len(column), num_classes, k), values.dtype)
+        out[:, touched] = values
+        return out
+
+    def _arrive(self, pending: Pending, side: int, rows: pa.Table) -> None:
+        before = pending.arrived.get(side)
+        pending.arrived[side] = rows if before is None else pa.concat_tables([before, rows])
+
+    def _leave(self, pending: Pending, side: int, numbers: Index) -> None:
+        known = pending.arrived.get(side)
+        if known is not None:
+            staying = _among(known, numbers, there=False)
+            pending.arrived[side] = known.filter(staying)
+        pending.removed.setdefault(side, []).extend(numbers.tolist())
+
+    def _kept_rows(self, pending: Pending, side: int, numbers: Index) -> pa.Table:
+        """Rows by number, stored or of this batch, by ascending number."""
+        parts: list[pa.Table] = []
+        known = pending.arrived.get(side)
+        if known is not None:
+            parts.append(known.filter(_among(known, numbers, there=True)))
+        missing = np.setdiff1d(numbers, parts[0].column(ROW).to_numpy() if parts else [])
+        if len(missing):
+            stored = self._store.rows_numbered(side, missing.tolist())
+            parts.append(
+                self._with_new_labels(pending, side, stored.cast(self.stored_schema(side)))
+            )
+        return pa.concat_tables(parts).sort_by(ROW)
+
+    def _with_new_labels(self, pending: Pending, side: int, rows: pa.Table) -> pa.Table:
+        new, label = pending.relabelled.get(side), self._columns.label
+        if not new or label is None:
+            return rows
+        values = [
+            new.get(number, old)
+            for number, old in zip(
+                rows.column(ROW).to_pylist(), rows.column(label).to_pylist(), strict=True
+            )
+        ]
+        place = rows.column_names.index(label)
+        return rows.set_column(place, label, pa.array(values, rows.schema.field(label).type))
+
+    def _register(self, pending: Pending, side: int, keys: Keys, numbers: Index) -> None:
+        directory = self._directories[side]
+        directory.add(keys, numbers)
+        pending.undo.append(lambda: directory.remove(keys))
+
+    def _id_column(self, side: int, ids: Any) -> tuple[str, Keys]:
+        name = self._columns.id
+        if name is None:
+            raise SettingsError("rows are taken back by id; name the column of ids, id='...'.")
+        kind = self._setup.tables[side].schema.schema.field(name).type
+        try:
+            column = pa.chunked_array([pa.array(ids_of(ids), kind)])
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as problem:
+            raise DataError(f"`ids` cannot be read as {kind}: {problem}.") from None
+        return name, id_keys(column, name)
+
+
+def _among(rows: pa.Table, numbers: Any, *, there: bool) -> pa.Array:
+    """Which rows have one of some numbers, or have none of them."""
+    return pa.array(np.isin(rows.column(ROW).to_numpy(), numbers) == there)
+
+
+def ids_of(ids: Any) -> Any:
+    """Ids as a list or an Arrow array."""
+    if isinstance(ids, pa.ChunkedArray):
+        return ids.combine_chunks()
+    if isinstance(ids, str | bytes | int) or not hasattr(ids, "__len__"):
+        raise DataError(f"`ids` is {ids!r}; give a list of ids.")
+    return ids
+
+
+def ids_at(ids: Any, place: int) -> Any:
+    """One id as a Python value."""
+    value = ids[place]
+    value = value.as_py() if isinstance(value, pa.Scalar) else value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _json_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: as_json(value) for name, value in row.items()}
+
+
+def _lists(values: NDArray[np.floating[Any]]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.floating[Any]]:
+    whole: Any = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays(whole.chunks)
+    return whole.flatten().to_numpy().reshape(len(whole), -1)

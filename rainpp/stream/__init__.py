@@ -1,0 +1,1 @@
+"""Standing queries over growing tables: additive state, windows, detection."""

@@ -1,0 +1,77 @@
+"""Sums that do not depend on the order in which numbers came, nor on what was taken away again.
+
+A number is cut into three parts, each a whole multiple of a power of two (a *limb*). Parts are
+added as doubles, and because every sum of a limb stays below 2^53 units no addition rounds: sums
+form a commutative group, in which a deletion undoes an insertion to the last bit. The idea of
+adding into fixed bins is old; see Demmel and Nguyen, "Fast reproducible floating-point summation"
+(2013).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rainpp.errors import DataError
+
+Array = NDArray[np.float64]
+
+# Units of the limbs. Neighbours are 2^32 apart: a part is at most 2^31 units, so 4 million of them
+# can be added before `carried` must be called.
+_UNITS = (2.0**8, 2.0**-24, 2.0**-56)
+LIMBS = len(_UNITS)
+# Of one number; sums may be 2^10 times as large.
+_LARGEST = 2.0**51
+_MOST_ROWS = 1 << 22
+
+
+def limbs(values: Array) -> Array:
+    """`values` (...) as their parts (..., 3); what is below 2^-57 is dropped.
+
+    Raises
+    ------
+    DataError : one is not finite, or larger than 2^51.
+    """
+    bad = ~(np.abs(values) <= _LARGEST)
+    if bad.any():
+        raise DataError(
+            f"a sum cannot hold {values[bad].flat[0]!r}: numbers that are added up must be finite "
+            f"and at most {_LARGEST:.0f} in size. Filter such rows out, or scale the column."
+        )
+    rest, parts = values, np.empty((*values.shape, LIMBS))
+    for place, unit in enumerate(_UNITS):
+        parts[..., place] = np.rint(rest / unit) * unit
+        rest = rest - parts[..., place]
+    return parts
+
+
+def segment_sums(values: Array, starts: NDArray[np.int64]) -> Array:
+    """Exact sums (s, ..., 3) of consecutive runs of `values` (m, ...); `starts[0]` is 0.
+
+    Raises
+    ------
+    DataError : as `limbs`.
+    """
+    total = np.zeros((len(starts), *values.shape[1:], LIMBS))
+    for first in range(0, len(values), _MOST_ROWS):
+        last = min(first + _MOST_ROWS, len(values))
+        inside = np.flatnonzero((starts < last) & (np.append(starts[1:], len(values)) > first))
+        cuts = np.maximum(starts[inside], first) - first
+        found = np.add.reduceat(limbs(values[first:last]), cuts, axis=0)
+        total[inside] = carried(total[inside] + found)
+    return total
+
+
+def carried(sums: Array) -> Array:
+    """The same sums (..., 3) with small parts, ready to be added to; `sums` itself is changed."""
+    for place in range(LIMBS - 1, 0, -1):
+        unit = _UNITS[place - 1]
+        over = np.rint(sums[..., place] / unit) * unit
+        sums[..., place] -= over
+        sums[..., place - 1] += over
+    return sums
+
+
+def rounded(sums: Array) -> Array:
+    """The doubles (...) nearest to sums (..., 3), but for the last bit."""
+    return sums[..., 0] + (sums[..., 1] + sums[..., 2])

@@ -1,0 +1,370 @@
+"""The state of a monitor in one DuckDB file: every batch is one transaction.
+
+Tables of a monitor lie in a schema of its name and may be read by anyone, with the columns:
+
+- ``about (name, value)``: the query, its windows and columns, and the format's version.
+- ``epochs (epoch, model, index, batch)``: fingerprints, and the batch they begin with.
+- ``rows_0``, ``rows_1``: the rows of each table within retention: number, epoch, event time in
+  microseconds, probabilities, derivatives or inputs where they are kept, and the columns the query
+  reads.
+- ``batches (batch, source, upto, latest, change)``: what each batch since the last summary added.
+- ``panes``, ``sources``, ``windows``: the summary, written every few hundred batches.
+- ``outbox (seq, batch, kind, body)``: every change, in order, as JSON.
+- ``late (batch, source, reason, body)``: rows that were not counted, and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from rainpp.errors import ArtifactError, DataError, RainError
+from rainpp.relax.capture import registered
+from rainpp.relax.catalog import clean, quote
+from rainpp.stream.cells import Sums
+from rainpp.stream.packing import pack, unpack
+
+FORMAT = 1
+_TABLES = """
+CREATE TABLE about (name VARCHAR, value VARCHAR);
+CREATE TABLE epochs (epoch INTEGER, model VARCHAR, "index" VARCHAR, batch BIGINT);
+CREATE TABLE batches (batch BIGINT, source VARCHAR, upto BIGINT, latest BIGINT, change BLOB,
+    said VARCHAR);
+CREATE TABLE panes (batch BIGINT, change BLOB);
+CREATE TABLE sources (source VARCHAR, upto BIGINT, latest BIGINT);
+CREATE TABLE windows (body VARCHAR);
+CREATE TABLE outbox (seq BIGINT, batch BIGINT, kind VARCHAR, body VARCHAR);
+CREATE TABLE late (batch BIGINT, source VARCHAR, reason VARCHAR, body VARCHAR);
+CREATE TABLE alarms (batch BIGINT, name VARCHAR, body VARCHAR)
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the outbox."""
+
+    seq: int
+    kind: str
+    body: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Written:
+    """What one batch writes, besides rows.
+
+    Attributes
+    ----------
+    change : records added, for every side.
+    late : (reason, row as JSON values).
+    removed : for each side the numbers of rows to delete.
+    arrived : for each side the rows to insert.
+    relabelled : for each side new values of the column `label`, by number of stored rows.
+    said : what was last said about the rows of the answer that changed.
+    """
+
+    batch: int
+    source: str | None
+    upto: int | None
+    latest: int | None
+    change: Sequence[Sums]
+    entries: list[Entry] = field(default_factory=list[Entry])
+    late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    removed: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    arrived: dict[int, pa.Table] = field(default_factory=dict[int, pa.Table])
+    alarms: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    relabelled: dict[int, dict[int, Any]] = field(default_factory=dict[int, dict[int, Any]])
+    label: str | None = None
+    said: list[Any] = field(default_factory=list[Any])
+
+
+class Store:
+    """One monitor's tables."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, name: str, place: str) -> None:
+        self._con, self._name, self._place = con, name, place
+        self._schema = quote(name)
+
+    @staticmethod
+    def open(path: str | Path, name: str) -> Store:
+        """Open or create the file, and a monitor's schema in it.
+
+        Raises
+        ------
+        ArtifactError : it is no DuckDB file, another process has it open, or the disk refuses.
+        """
+        try:
+            con = duckdb.connect(str(path))
+        except duckdb.Error as problem:
+            said = clean(problem)
+            hint = " End that process; one process writes a state file." if "lock" in said else ""
+            raise ArtifactError(f"cannot open the state file `{path}`: {said}.{hint}") from None
+        store = Store(con, name, str(path))
+        try:
+            with store._errors("open"):
+                con.execute("SET threads = 1")
+                con.execute(f"CREATE SCHEMA IF NOT EXISTS {store._schema}")
+                con.execute(f"USE {store._schema}")
+                if not store._exists("about"):
+                    with store._transaction():
+                        con.execute(_TABLES)
+                        store._insert("about", [("format", str(FORMAT))])
+        except BaseException:
+            con.close()
+            raise
+        return store
+
+    def about(self) -> dict[str, str]:
+        """What the state belongs to."""
+        with self._errors("read"):
+            return dict(self._con.execute("SELECT name, value FROM about").fetchall())
+
+    def describe(self, values: dict[str, str], tables: Sequence[pa.Schema]) -> None:
+        """Say once what the state belongs to, and make a table for the rows of each side."""
+        with self._errors("write"), self._transaction():
+            self._insert("about", list(values.items()))
+            for side, schema in enumerate(tables):
+                with registered(self._con, schema.empty_table()) as empty:
+                    self._con.execute(f"CREATE TABLE rows_{side} AS SELECT * FROM {empty}")
+
+    def epochs(self) -> list[tuple[int, str, str, int]]:
+        """(epoch, model, index, first batch), oldest first."""
+        with self._errors("read"):
+            return self._con.execute("SELECT * FROM epochs ORDER BY epoch").fetchall()
+
+    def begin_epoch(self, epoch: int, model: str, index: str, batch: int) -> None:
+        """Write down that another model or index answers from here on."""
+        with self._errors("write"), self._transaction():
+            self._insert("epochs", [(epoch, model, index, batch)])
+
+    def write(self, what: Written) -> None:
+        """Everything a batch changes, or nothing of it.
+
+        Raises
+        ------
+        ArtifactError : the disk refuses, or the file is locked; the state is as it was.
+        """
+        with self._errors("write"), self._transaction():
+            for side, numbers in what.removed.items():
+                listed = pa.table({"number": pa.array(numbers, pa.int64())})
+                with registered(self._con, listed) as gone:
+                    self._con.execute(
+                        f'DELETE FROM rows_{side} WHERE "__row" IN (SELECT number FROM {gone})'
+                    )
+            for side, rows in what.arrived.items():
+                with registered(self._con, rows) as new:
+                    self._con.execute(f"INSERT INTO rows_{side} SELECT * FROM {new}")
+            for side, labels in what.relabelled.items():
+                self._relabel(side, labels, str(what.label))
+            change = pack(what.change) if what.change else None
+            said = _text(what.said) if what.said else None
+            line = (what.batch, what.source, what.upto, what.latest, change, said)
+            self._insert("batches", [line])
+            if what.entries:
+                self._insert_outbox(what.batch, what.entries)
+            if what.late:
+                self._insert(
+                    "late",
+                    [(what.batch, what.source, reason, _text(row)) for reason, row in what.late],
+                )
+            if what.alarms:
+                self._insert(
+                    "alarms",
+                    [(what.batch, name, _text(body)) for name, body in what.alarms.items()],
+                )
+
+    def summarise(
+        self,
+        batch: int,
+        records: Sequence[Sums],
+        *,
+        sources: dict[str, tuple[int | None, int | None]],
+        windows: list[Any],
+        forget: dict[int, int],
+        keep_from: int,
+    ) -> None:
+        """Replace what single batches added by its sum, and delete what has expired.
+
+        Parameters
+        ----------
+        forget : for each side the event time before which rows are deleted.
+        keep_from : the first line of the outbox that stays.
+        """
+        with self._errors("write"), self._transaction():
+            for table in ("panes", "batches", "sources", "windows"):
+                self._con.execute(f"DELETE FROM {table}")
+            self._insert("panes", [(batch, pack(records))])
+            if sources:
+                self._insert("sources", [(name, *values) for name, values in sources.items()])
+            self._insert("windows", [(_text(windows),)])
+            for side, before in forget.items():
+                self._con.execute(f'DELETE FROM rows_{side} WHERE "__time" < ?', [before])
+            self._con.execute("DELETE FROM outbox WHERE seq < ?", [keep_from])
+            self._con.execute(
+                "DELETE FROM alarms WHERE (batch, name) NOT IN "
+                "(SELECT max(batch), name FROM alarms GROUP BY name)"
+            )
+
+    def summary(self) -> tuple[int, list[Sums], list[Any]]:
+        """The batch of the last summary, its records and windows; (-1, [], []) if there is none."""
+        with self._errors("read"):
+            found = self._con.execute("SELECT batch, change FROM panes").fetchall()
+            windows = self._con.execute("SELECT body FROM windows").fetchall()
+        if not found:
+            return -1, [], []
+        return found[0][0], unpack(found[0][1]), json.loads(windows[0][0])
+
+    def later(self, batch: int) -> list[tuple[int, list[Sums], list[Any]]]:
+        """What each batch after one added and said, in order."""
+        sql = "SELECT batch, change, said FROM batches WHERE batch > ? ORDER BY batch"
+        with self._errors("read"):
+            found = self._con.execute(sql, [batch]).fetchall()
+        return [
+            (at, [] if change is None else unpack(change), [] if said is None else json.loads(said))
+            for at, change, said in found
+        ]
+
+    def sources(self) -> dict[str, tuple[int | None, int | None]]:
+        """Offset and latest event time of every source."""
+        sql = (
+            "SELECT source, max(upto), max(latest) FROM (SELECT source, upto, latest FROM sources "
+            "UNION ALL SELECT source, upto, latest FROM batches) WHERE source IS NOT NULL "
+            "GROUP BY source"
+        )
+        with self._errors("read"):
+            return {
+                name: (upto, latest) for name, upto, latest in self._con.execute(sql).fetchall()
+            }
+
+    def last_batch(self) -> int:
+        """Number of the last batch, -1 before the first."""
+        with self._errors("read"):
+            found = self._con.execute(
+                "SELECT max(batch) FROM "
+                "(SELECT batch FROM panes UNION ALL SELECT batch FROM batches)"
+            ).fetchall()[0][0]
+        return -1 if found is None else int(found)
+
+    def entries(self, after: int = -1, most: int | None = None) -> list[Entry]:
+        """Lines of the outbox after a sequence number, in order."""
+        sql = "SELECT seq, kind, body FROM outbox WHERE seq > ? ORDER BY seq"
+        sql += "" if most is None else f" LIMIT {int(most)}"
+        with self._errors("read"):
+            found = self._con.execute(sql, [after]).fetchall()
+        return [Entry(seq, kind, json.loads(body)) for seq, kind, body in found]
+
+    def last_entry(self) -> int:
+        """The highest sequence number, -1 if there is none."""
+        with self._errors("read"):
+            found = self._con.execute("SELECT max(seq) FROM outbox").fetchall()[0][0]
+        return -1 if found is None else int(found)
+
+    def alarms(self) -> dict[str, dict[str, Any]]:
+        """The last state of every alarm."""
+        sql = "SELECT name, arg_max(body, batch) FROM alarms GROUP BY name"
+        with self._errors("read"):
+            return {name: json.loads(body) for name, body in self._con.execute(sql).fetchall()}
+
+    def rows(self, side: int, columns: str, condition: str = "true") -> pa.Table:
+        """Kept rows of a side, by row number."""
+        sql = f'SELECT {columns} FROM rows_{side} WHERE {condition} ORDER BY "__row"'
+        with self._errors("read"):
+            return self._con.sql(sql).to_arrow_table()
+
+    def rows_numbered(self, side: int, numbers: Sequence[int]) -> pa.Table:
+        """Rows of a side by their numbers, in ascending order of them."""
+        listed = pa.table({"number": pa.array(numbers, pa.int64())})
+        with self._errors("read"), registered(self._con, listed) as wanted:
+            low, high = min(numbers), max(numbers)
+            # The bounds let DuckDB skip row groups; rows arrive in the order of their numbers.
+            sql = (
+                f'SELECT * FROM rows_{side} WHERE "__row" BETWEEN {low} AND {high} AND '
+                f'"__row" IN (SELECT number FROM {wanted}) ORDER BY "__row"'
+            )
+            return self._con.sql(sql).to_arrow_table()
+
+    def late(self) -> pa.Table:
+        """Rows that were not counted."""
+        with self._errors("read"):
+            return self._con.sql("SELECT * FROM late ORDER BY batch").to_arrow_table()
+
+    def ask(self, sql: str) -> pa.Table:
+        """A query of the user's over these tables.
+
+        Raises
+        ------
+        DataError : DuckDB refuses it.
+        """
+        try:
+            return self._con.sql(sql).to_arrow_table()
+        except duckdb.Error as problem:
+            raise DataError(f"DuckDB refuses: {clean(problem)}.") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._con.close()
+
+    def _relabel(self, side: int, labels: dict[int, Any], column: str) -> None:
+        new = pa.table({"number": list(labels), "label": list(labels.values())})
+        name = quote(column)
+        with registered(self._con, new) as found:
+            self._con.execute(
+                f"UPDATE rows_{side} SET {name} = new.label FROM {found} AS new "
+                f'WHERE "__row" = new.number AND "__row" BETWEEN {min(labels)} AND {max(labels)}'
+            )
+
+    def _insert(self, table: str, lines: Iterable[Sequence[Any]]) -> None:
+        listed = list(lines)
+        holes = ", ".join("?" * len(listed[0]))
+        for line in listed:
+            self._con.execute(f"INSERT INTO {table} VALUES ({holes})", list(line))
+
+    def _insert_outbox(self, batch: int, entries: Sequence[Entry]) -> None:
+        lines = pa.table(
+            {
+                "seq": [entry.seq for entry in entries],
+                "batch": pa.array([batch] * len(entries), pa.int64()),
+                "kind": [entry.kind for entry in entries],
+                "body": [_text(entry.body) for entry in entries],
+            }
+        )
+        with registered(self._con, lines) as new:
+            self._con.execute(f"INSERT INTO outbox SELECT * FROM {new}")
+
+    def _exists(self, table: str) -> bool:
+        sql = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
+        return bool(self._con.execute(sql, [self._name, table]).fetchall()[0][0])
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._con.execute("BEGIN")
+        try:
+            yield
+            self._con.execute("COMMIT")
+        except BaseException:
+            with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
+                self._con.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self, doing: str) -> Generator[None]:
+        try:
+            yield
+        except RainError:
+            raise
+        except duckdb.Error as problem:
+            raise ArtifactError(
+                f"cannot {doing} the state of `{self._name}` in `{self._place}`: "
+                f"{clean(problem)}. The state is as it was before; mend the cause and send the "
+                "batch again."
+            ) from None
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
