@@ -144,9 +144,11 @@ class Intake:
         known = np.unique(numbers[numbers >= 0])
         if not len(known):
             return
-        rows = self._kept_rows(pending, side, known)
+        rows = self._of_this_model(pending, self._kept_rows(pending, side, known))
+        if not rows.num_rows:
+            return
         self._change(pending, side, self._from_stored(side, rows, sign=-1.0))
-        self._leave(pending, side, known)
+        self._leave(pending, side, rows.column(ROW).to_numpy())
         gone = id_keys(rows.column(name), name)
         self._directories[side].remove(gone)
         found = rows.column(ROW).to_numpy()
@@ -174,6 +176,7 @@ class Intake:
         if not wanted:
             return pa.table({}), []
         rows = self._kept_rows(pending, side, np.asarray(sorted(wanted), np.int64))
+        rows = self._of_this_model(pending, rows)
         found = [wanted[number] for number in rows.column(ROW).to_pylist()]
         differs = [
             new != old for new, old in zip(found, rows.column(label).to_pylist(), strict=True)
@@ -184,6 +187,12 @@ class Intake:
         if rows.num_rows:
             self._relabel(pending, side, rows, found)
         return rows, found
+
+    def _of_this_model(self, pending: Pending, rows: pa.Table) -> pa.Table:
+        """Rows that the present model answered for; those of an earlier one are set aside."""
+        ours = rows.column(EPOCH).to_numpy() == self.epoch
+        self._set_aside(pending, rows, [("a row of an earlier model", np.flatnonzero(~ours))])
+        return rows.filter(pa.array(ours))
 
     def with_pending(
         self, pending: Pending | None, side: int, rows: pa.Table, bounds: tuple[int, int] | None
@@ -271,7 +280,11 @@ class Intake:
     def _set_aside(
         self, pending: Pending, rows: pa.Table, reasons: Sequence[tuple[str, Index]]
     ) -> None:
-        names = list(dict.fromkeys([*self._meaning(), *self._small(rows)]))
+        names = [
+            name
+            for name in dict.fromkeys([*self._meaning(), *self._small(rows)])
+            if not name.startswith("__")
+        ]
         for reason, places in reasons:
             if len(places):
                 chosen = rows.select(names).take(pa.array(places)).to_pylist()

@@ -458,7 +458,7 @@ class Monitor:
                 for side, layout in enumerate(layouts)
             ]
             if isinstance(self._windows, LastWindows):
-                self._windows.arrived(pending.times)
+                self._windows.move(*self._moves(pending))
             changed = self._windows.apply(changes)
             pending.undo.append(changed.undo)
             self._delta = changes
@@ -467,6 +467,14 @@ class Monitor:
                 self._emission.drop(place)
         places.update(dict.fromkeys(self._emission.due(mark, self._bounds)))
         return self._said(list(places), mark)
+
+    def _moves(self, pending: Pending) -> tuple[dict[int, int], list[int]]:
+        """Numbers and times of the rows that come, and numbers of those that go."""
+        coming: dict[int, int] = {}
+        for rows in pending.arrived.values():
+            numbers, times = rows.column(ROW).to_pylist(), rows.column(TIME).to_pylist()
+            coming |= dict(zip(numbers, times, strict=True))
+        return coming, [number for gone in pending.removed.values() for number in gone]
 
     def _places(self, touched: Sequence[Sequence[tuple[int, Key]]]) -> dict[tuple[int, Key], None]:
         """Rows of the answer that changed records belong to."""
@@ -667,6 +675,7 @@ class Monitor:
 
     def _read_back(self, begin: int) -> None:
         """Records and revisions of this epoch, which began with a batch."""
+        self._placed: set[int] = set()
         at, records, said = self._store.summary()
         if at >= begin and at >= 0:
             self._windows.restore(self._with_times(records))
@@ -682,7 +691,8 @@ class Monitor:
             return records
         rows = self._store.rows(0, f'"{ROW}", "{TIME}"')
         times = dict(zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True))
-        self._windows.arrived(times)
+        self._windows.move({row: at for row, at in times.items() if row not in self._placed})
+        self._placed |= set(times)
         found: list[Sums] = []
         for part in records:
             there = [place[0] in times for place in part.places]
@@ -758,12 +768,10 @@ class Monitor:
 
     def _recomputed_places(self, pending: Pending) -> dict[tuple[int, Key], None]:
         """Rows of the answer of every window in which a row came or went."""
-        window = self.spec.window
-        panes = {0}
-        if window.fixed:
-            times = np.fromiter(pending.times.values(), np.int64)
-            panes = {int(pane) for pane in window.panes(times)}
-        windows = {number for pane in panes for number in window.covering(pane)}
+        span, windows = self.spec.window, {0}
+        if span.fixed:
+            panes = span.panes(np.fromiter(pending.times.values(), np.int64))
+            windows = {number for pane in panes.tolist() for number in span.covering(pane)}
         if not pending.times:
             return {}
         return {

@@ -53,7 +53,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Exact sums (n, width, 3) at `places`, each place once."""
+    """Exact sums (n, width, 4) at `places`, each place once."""
 
     places: list[Place]
     values: Array
@@ -89,14 +89,14 @@ class Cells:
         return self._slot(place) >= 0
 
     def read(self, places: Sequence[Place]) -> Array:
-        """Sums (n, width, 3) at `places`; zeros where there are none."""
+        """Sums (n, width, 4) at `places`; zeros where there are none."""
         slots = [self._slot(place) for place in places]
         found = self._data[slots] if slots else np.zeros((0, self.width, LIMBS))
         found[np.asarray(slots, int) < 0] = 0.0
         return found
 
     def summed(self, places: Sequence[Place]) -> Array:
-        """The sum (width, 3) of records that are there."""
+        """The sum (width, 4) of records that are there."""
         return carried(self._data[[self._slot(place) for place in places]].sum(axis=0))
 
     def add(self, change: Sums) -> Sums:

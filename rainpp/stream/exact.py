@@ -1,6 +1,6 @@
 """Sums that do not depend on the order in which numbers came, nor on what was taken away again.
 
-A number is cut into three parts, each a whole multiple of a power of two (a *limb*). Parts are
+A number is cut into four parts, each a whole multiple of a power of two (a *limb*). Parts are
 added as doubles, and because every sum of a limb stays below 2^53 units no addition rounds: sums
 form a commutative group, in which a deletion undoes an insertion to the last bit. The idea of
 adding into fixed bins is old; see Demmel and Nguyen, "Fast reproducible floating-point summation"
@@ -16,27 +16,28 @@ from rainpp.errors import DataError
 
 Array = NDArray[np.float64]
 
-# Units of the limbs. Neighbours are 2^32 apart: a part is at most 2^31 units, so 4 million of them
-# can be added before `carried` must be called.
-_UNITS = (2.0**8, 2.0**-24, 2.0**-56)
+# Units of the limbs. Neighbours are 2^32 apart: a part below the first is at most 2^31 units, so 4
+# million of them can be added before `carried` must be called. The first is there for squares of
+# amounts: sums are exact up to 2^93.
+_UNITS = (2.0**40, 2.0**8, 2.0**-24, 2.0**-56)
 LIMBS = len(_UNITS)
-# Of one number; sums may be 2^10 times as large.
-_LARGEST = 2.0**51
+# Of one number: 10^25.
+_LARGEST = 2.0**83
 _MOST_ROWS = 1 << 22
 
 
 def limbs(values: Array) -> Array:
-    """`values` (...) as their parts (..., 3); what is below 2^-57 is dropped.
+    """`values` (...) as their parts (..., 4); what is below 2^-57 is dropped.
 
     Raises
     ------
-    DataError : one is not finite, or larger than 2^51.
+    DataError : one is not finite, or larger than 2^83.
     """
     bad = ~(np.abs(values) <= _LARGEST)
     if bad.any():
         raise DataError(
             f"a sum cannot hold {values[bad].flat[0]!r}: numbers that are added up must be finite "
-            f"and at most {_LARGEST:.0f} in size. Filter such rows out, or scale the column."
+            f"and at most {_LARGEST:.1g} in size. Filter such rows out, or scale the column."
         )
     rest, parts = values, np.empty((*values.shape, LIMBS))
     for place, unit in enumerate(_UNITS):
@@ -46,7 +47,7 @@ def limbs(values: Array) -> Array:
 
 
 def segment_sums(values: Array, starts: NDArray[np.int64]) -> Array:
-    """Exact sums (s, ..., 3) of consecutive runs of `values` (m, ...); `starts[0]` is 0.
+    """Exact sums (s, ..., 4) of consecutive runs of `values` (m, ...); `starts[0]` is 0.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def segment_sums(values: Array, starts: NDArray[np.int64]) -> Array:
 
 
 def carried(sums: Array) -> Array:
-    """The same sums (..., 3) with small parts, ready to be added to; `sums` itself is changed."""
+    """The same sums (..., 4) with small parts, ready to be added to; `sums` itself is changed."""
     for place in range(LIMBS - 1, 0, -1):
         unit = _UNITS[place - 1]
         over = np.rint(sums[..., place] / unit) * unit
@@ -73,5 +74,5 @@ def carried(sums: Array) -> Array:
 
 
 def rounded(sums: Array) -> Array:
-    """The doubles (...) nearest to sums (..., 3), but for the last bit."""
-    return sums[..., 0] + (sums[..., 1] + sums[..., 2])
+    """The doubles (...) nearest to sums (..., 4), but for the last bit."""
+    return sums[..., 0] + (sums[..., 1] + (sums[..., 2] + sums[..., 3]))

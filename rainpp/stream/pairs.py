@@ -96,7 +96,7 @@ class PairFinder:
             np.tile(classes, len(rows)),
             code,
             keys,
-            weights.reshape(len(rows) * wide, -1),
+            weights.reshape(-1, len(self.side.weights)),
         )
 
     def _row_part(self, batch: pa.Table) -> pa.Table:

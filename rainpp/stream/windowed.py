@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,7 +187,7 @@ class SessionWindows(Windowed):
 
     def _drop(self, instant: int, key: Key) -> None:
         cells = self.cells[0]
-        zero = np.zeros((1, cells.width, 3))
+        zero = np.zeros((1, cells.width, LIMBS))
         cells.put(Sums([(instant, key)], zero))
         instants = self._instants[key]
         del instants[bisect_left(instants, instant)]
@@ -240,42 +240,48 @@ class SessionWindows(Windowed):
 class LastWindows(Windowed):
     """The last rows: one window, in which a pane is a row and every new row pushes one out.
 
-    Rows beyond the last are kept too, until they expire: a deletion brings one of them back.
+    Rows that no group counts take a place too. Rows beyond the last are kept until they expire: a
+    deletion brings one of them back.
     """
 
     def __init__(self, window: Last, layouts: Sequence[Layout]) -> None:
         super().__init__(window, layouts)
         self._count = window.count
-        # Event time, row number and groups of every row, in this order.
+        # Event time and number of every row, in this order.
         self._rows: list[tuple[int, int]] = []
-        self._groups: dict[int, list[Key]] = {}
         self._times: dict[int, int] = {}
+        self._coming: dict[int, int] = {}
+        self._going: list[int] = []
 
-    def arrived(self, times: dict[int, int]) -> None:
-        """Event times of rows whose changes come next."""
-        self._times.update(times)
+    def move(self, coming: Mapping[int, int], going: Iterable[int] = ()) -> None:
+        """Rows that come, with their event times, and rows that go with the next changes."""
+        self._coming, self._going = dict(coming), list(going)
 
     def apply(self, changes: Sequence[Sums]) -> Changed:
         """Take in rows that came and went."""
         (change,), (cells,) = changes, self.cells
-        kept = list(self._rows), dict(self._groups)
-        window = set(self._rows[-self._count :])
+        rows, times = list(self._rows), dict(self._times)
+        window = set(rows[-self._count :])
+        groups = {key for _, row in window for key in cells.keys(row)}
         before = cells.add(change)
-        for row in dict.fromkeys(pane for pane, _ in change.places):
-            self._place(row, [key for pane, key in change.places if pane == row])
-        moved = window ^ set(self._rows[-self._count :])
-        keys = {key for _, key in change.places}
-        for _, row in moved:
-            keys |= set(self._groups.get(row, kept[1].get(row, [])))
+        for row, time in self._coming.items():
+            insort(self._rows, (time, row))
+            self._times[row] = time
+        for row in self._going:
+            if row in self._times:
+                entry = (self._times.pop(row), row)
+                del self._rows[bisect_left(self._rows, entry)]
+        self._coming, self._going = {}, []
+        groups |= {key for _, row in self._rows[-self._count :] for key in cells.keys(row)}
 
         def undo() -> None:
             cells.put(before)
-            self._rows, self._groups = kept
+            self._rows, self._times = rows, times
 
-        return Changed([[(0, key) for key in keys]], [], undo)
+        return Changed([[(0, key) for key in groups]], [], undo)
 
     def restore(self, records: Sequence[Sums]) -> None:
-        """Order rows that were written down; `arrived` comes first."""
+        """Order rows that were written down; `move` comes first."""
         self.apply(records)
 
     def oldest(self, horizon: int) -> int:
@@ -294,7 +300,7 @@ class LastWindows(Windowed):
         del window
         inside: dict[Key, list[Place]] = {}
         for _, row in self._rows[-self._count :]:
-            for key in self._groups[row]:
+            for key in self.cells[side].keys(row):
                 inside.setdefault(key, []).append((row, key))
         chosen = [key for key in (inside if keys is None else keys) if key in inside]
         cells = self.cells[side]
@@ -313,23 +319,9 @@ class LastWindows(Windowed):
         for _, row in self._rows[:stop]:
             for cells in self.cells:
                 cells.drop(row)
-            del self._groups[row]
-            self._times.pop(row, None)
+            del self._times[row]
         del self._rows[:stop]
         return []
-
-    def _place(self, row: int, keys: list[Key]) -> None:
-        there = [key for key in keys if self.cells[0].holds((row, key))]
-        entry = (self._times[row], row)
-        known = row in self._groups
-        if there and not known:
-            insort(self._rows, entry)
-            self._groups[row] = there
-        elif known and not self.cells[0].keys(row):
-            del self._rows[bisect_left(self._rows, entry)]
-            del self._groups[row]
-        elif known:
-            self._groups[row] = self.cells[0].keys(row)
 
 
 def windowed(window: Window, layouts: Sequence[Layout]) -> Windowed:
