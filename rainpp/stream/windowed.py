@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rainpp.stream.cells import Array, Cells, Key, Layout, Place, Sums, added
-from rainpp.stream.exact import rounded
+from rainpp.stream.exact import LIMBS, rounded
 from rainpp.stream.window import Last, Session, Window
 
 Undo = Callable[[], None]
