@@ -40,11 +40,11 @@ Floats = NDArray[np.float64]
 
 # How far rates may have moved, as a number of reference rows: 3 is by some 25 points, ∞ not at all.
 _KAPPA = np.array([np.inf, 300.0, 100.0, 30.0, 10.0, 3.0])
-# Belief before any label, less in more drift. With half of it on κ = ∞ few labels, of which none
-# contradicts the reference, give an interval that covers 99 to 100 %; with 0.9, drift of 10 points
-# in a few labels is covered in 30 %.
-_PRIOR = np.log([0.8, 0.07, 0.05, 0.04, 0.03, 0.01])
-_STEP_PRIOR = np.log([0.85, 0.15])  # no common step, and one
+# Belief before any label, less in more drift. The price of suspicion is paid by windows with few
+# labels: of 5000 rows with 1 % labelled, 98 % of the intervals hold the truth while the reference
+# does, and 84 % when every rate is 10 points lower. With 0.85 on no step: 99 % and 61 %.
+_PRIOR = np.log([0.7, 0.1, 0.1, 0.06, 0.03, 0.01])
+_STEP_PRIOR = np.log([0.5, 0.5])  # no common step, and one
 _STEP_VARIANCE = 1.0  # of a step of log-odds, before any label is seen
 # Belief in drift from which it is reported.
 _DRIFTED = 0.95

@@ -226,15 +226,11 @@ class Outcomes:
             raise DataError(f"`panes` has {numbers.size} entries for {cells.size} rows.")
         if cells.size == 0:
             return
-        if (numbers == numbers.flat[0]).all():
-            parts = [(int(numbers.flat[0]), cells)]
-        else:
-            different, inverse = np.unique(numbers, return_inverse=True)
-            parts = [(int(pane), cells[inverse == i]) for i, pane in enumerate(different)]
+        parts = _by_pane(numbers, cells)
         if sign < 0:
             self._check_there(parts)
+        np.add.at(self._ever, cells, sign)
         for pane, some in parts:
-            np.add.at(self._ever, some, sign)
             if pane >= self._horizon:
                 np.add.at(self._record(pane), some, sign)
 
@@ -319,6 +315,17 @@ class _Ring:
     def _empty(self, places: Any) -> None:
         np.subtract.at(self.counts, self._cells[places], 1)
         self._cells[places] = -1
+
+
+def _by_pane(panes: NDArray[np.int64], cells: Counts) -> list[tuple[int, Counts]]:
+    """Every pane with the cells of its rows."""
+    if (panes == panes.flat[0]).all():
+        return [(int(panes.flat[0]), cells)]
+    order = np.argsort(panes, kind="stable")
+    numbers = panes[order]
+    starts = np.flatnonzero(np.diff(numbers)) + 1
+    firsts = [0, *starts.tolist()]
+    return list(zip(numbers[firsts].tolist(), np.split(cells[order], starts), strict=True))
 
 
 def _too_many() -> DataError:
