@@ -41,8 +41,8 @@ Floats = NDArray[np.float64]
 # How far rates may have moved, as a number of reference rows: 3 is by some 25 points, ∞ not at all.
 _KAPPA = np.array([np.inf, 300.0, 100.0, 30.0, 10.0, 3.0])
 # Belief before any label, less in more drift. The price of suspicion is paid by windows with few
-# labels: of 5000 rows with 1 % labelled, 98 % of the intervals hold the truth while the reference
-# does, and 84 % when every rate is 10 points lower. With 0.85 on no step: 99 % and 61 %.
+# labels: of 5000 rows with 1 % labelled, 99 % of the intervals hold the truth while the reference
+# does, and 84 % when every rate is 10 points lower. With 0.85 on no step these are 99 % and 61 %.
 _PRIOR = np.log([0.7, 0.1, 0.1, 0.06, 0.03, 0.01])
 _STEP_PRIOR = np.log([0.5, 0.5])  # no common step, and one
 _STEP_VARIANCE = 1.0  # of a step of log-odds, before any label is seen
@@ -96,7 +96,10 @@ def blend(live: Any, labelled: Any, correct: Any, rates: Any, counts: Any) -> Es
 
     Notes
     -----
-    Well below 1 ms for 64 buckets. The interval is the central 95 % of a mixture of beta
+    About 0.6 ms for 64 buckets. Windows of 5000 rows in 20 buckets, 20 % labelled at random: the
+    interval holds the truth in 96 % while the reference does, in 94 % when all rates are 10 points
+    lower; without any label in 95 % and, as nothing can show the drift, in none
+    (`experiments/stream_accuracy.py`). The interval is the central 95 % of a mixture of beta
     distributions, moments matched, and is rounded outwards to what whole rows can give.
 
     Examples

@@ -311,7 +311,7 @@ class Buckets:
         return Weighted(value, error, low, high, unseen)
 
     def words(self, bucket: int) -> str:
-        """The predicate of a bucket, as SQL would have it; thresholds to six digits.
+        """The predicate of a bucket, as SQL would have it.
 
         Raises
         ------
@@ -521,15 +521,15 @@ def _words(spec: dict[str, Any], steps: Sequence[tuple[dict[str, Any], int]]) ->
         return f"{name} IS NULL"
     above = [node["at"] for node, turn in steps if turn == 1]
     below = [node["at"] for node, turn in steps if turn == 0 and node["at"] is not None]
-    terms = [f"{name} > {max(above):.6g}"] if above else []
-    terms += [f"{name} <= {min(below):.6g}"] if below else []
+    terms = [f"{name} > {_literal(max(above))}"] if above else []
+    terms += [f"{name} <= {_literal(min(below))}"] if below else []
     return " AND ".join(terms) or f"{name} IS NOT NULL"
 
 
 def _literal(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
-    return str(value).upper() if isinstance(value, bool) else str(value)
+    return str(value).upper() if isinstance(value, bool) else str(value).removesuffix(".0")
 
 
 def _spec(name: str, values: Any, rows: int, *, category: bool) -> dict[str, Any]:
@@ -606,8 +606,21 @@ def _edges(spec: dict[str, Any], values: NDArray[Any]) -> NDArray[np.float64] | 
     if not finite.size:
         return np.zeros(0)
     shares = np.arange(1, _CUTS + 1) / (_CUTS + 1)
-    cuts = np.unique(np.quantile(finite, shares, method="lower"))
-    return cuts[cuts < finite.max()]
+    values = np.unique(finite)
+    places = np.searchsorted(values, np.unique(np.quantile(finite, shares, method="lower")))
+    places = places[places < values.size - 1]
+    gaps = zip(values[places].tolist(), values[places + 1].tolist(), strict=True)
+    return np.array([_shortest(low, high) for low, high in gaps], np.float64)
+
+
+def _shortest(low: float, high: float) -> float:
+    """The number in [low, high) with the fewest digits: words name thresholds to the last one."""
+    for digits in range(1, 17):
+        for value in (low, (low + high) / 2):
+            short = float(f"{value:.{digits}g}")
+            if low <= short < high:
+                return short
+    return low
 
 
 def _binned(values: NDArray[Any], cuts: NDArray[np.float64]) -> NDArray[np.int64]:
