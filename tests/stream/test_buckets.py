@@ -97,6 +97,25 @@ def test_thresholds_are_as_short_as_the_data_allow():
     assert {buckets.words(b) for b in range(2)} == {"x <= 2", "x > 2"}
 
 
+def test_a_threshold_parts_the_rows_it_was_chosen_on():
+    x = np.repeat([1.234, 1.2345], 100)
+    buckets = Buckets.fit({"x": x}, x > 1.2342)
+    assert {buckets.words(b) for b in range(2)} == {"x <= 1.234", "x > 1.234"}
+    assert sorted(buckets.rates.tolist()) == [0, 1]
+    assert (buckets.rates[buckets.assign({"x": x})] == (x > 1.2342)).all()
+
+
+def test_words_name_the_tightest_bounds_of_a_path():
+    x = np.arange(400) / 100
+    buckets = Buckets.fit({"x": x}, np.array([0, 0.3, 0.6, 1])[x.astype(int)])
+    assert {buckets.words(b) for b in range(4)} == {
+        "x <= 0.99",
+        "x > 0.99 AND x <= 1.99",
+        "x > 1.99 AND x <= 2.99",
+        "x > 2.99",
+    }
+
+
 def holds(term, columns):
     """One term of a predicate, evaluated by hand; NULL makes a comparison false."""
     if term == "TRUE":
