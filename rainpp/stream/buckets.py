@@ -480,7 +480,8 @@ def _best(
     gain = np.where(fine, gain, -1)
     place = int(gain.argmax())
     chance = float(outcome.var()) * (2 * np.log(fine.sum()) + 4)
-    if gain[place] <= chance or gain[place] <= 0:
+    # Where all rows are alike, what is gained is rounding.
+    if gain[place] <= chance + 1e-9 * float((outcome**2).sum()):
         return 0.0, None
     parts = [order[: place + 1].tolist(), order[place + 1 :][n[order[place + 1 :]] > 0].tolist()]
     if cuts is not None:
