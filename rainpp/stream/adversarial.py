@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rainpp.errors import ArtifactError, DataError, SettingsError
-
-Rows = NDArray[np.floating[Any]]
+from rainpp.errors import ArtifactError, SettingsError
+from rainpp.stream.rows import Rows, as_rows, check_names, like
 
 # Standardised inputs beyond this many standard deviations count as this many: no row rules alone.
 _CLIP = 4.0
@@ -173,12 +172,8 @@ class Adversary:
         SettingsError : a negative seed, or names that are not m different ones.
         DataError : no row, no feature, or not numbers.
         """
-        rows = _rows(reference_rows, None, "reference_rows")
-        if len(set(names)) != rows.shape[1] or len(names) != rows.shape[1]:
-            raise SettingsError(
-                f"`names` are {len(names)}, {len(set(names))} of them different, for "
-                f"{rows.shape[1]} columns of `reference_rows`; pass one name for each"
-            )
+        rows = as_rows(reference_rows, argument="reference_rows")
+        check_names(names, rows.shape[1])
         if seed < 0:
             raise SettingsError(f"`seed` is {seed}; it must be 0 or more")
         return cls(names, seed, rows, _metric(_Inputs.of(rows)(rows)))
@@ -195,7 +190,7 @@ class Adversary:
 
         Cost: 2 to 3 µs a row at 1000 rows of 50 features.
         """
-        live = self._inputs(_rows(rows, len(self.names), "rows"))
+        live = self._inputs(as_rows(rows, argument="rows", width=len(self.names)))
         train = self._train[self._partners(len(live))]
         logits = np.empty((2, len(live)), np.float32)
         for start in range(0, len(live), _STEP_ROWS):
@@ -249,9 +244,9 @@ class Adversary:
             names, seed = arrays["names"].tolist(), int(arrays["seed"].item())
             found = cls(names, seed, arrays["reference"], arrays["metric"])
             found.rows_seen = int(arrays["rows_seen"])
-            found._weights = _like(found._weights, arrays["weights"])
-            found._slow = _like(found._slow, arrays["slow"])
-            found._tally = Tally(_like(found._tally.sums, arrays["sums"]))
+            found._weights = like(found._weights, arrays["weights"])
+            found._slow = like(found._slow, arrays["slow"])
+            found._tally = Tally(like(found._tally.sums, arrays["sums"]))
             if (
                 found._train.shape != (len(arrays["reference"]), 3 * len(names) + 1)
                 or len(found._metric) != 3 * len(names) + 1
@@ -330,33 +325,3 @@ def _squares_and_gaps(
 def _change(weights: NDArray[np.float32]) -> str:
     strongest = int(np.abs(weights).argmax())
     return _CHANGES[strongest][int(weights[strongest] < 0)]
-
-
-def _rows(rows: ArrayLike, width: int | None, argument: str) -> Rows:
-    """Rows as floating-point numbers, checked."""
-    try:
-        if isinstance(rows, np.ma.MaskedArray):
-            rows = np.ma.filled(rows.astype(np.float64), np.nan)
-        array = np.asarray(rows)
-        kind = np.float64 if array.dtype.kind in "OUS" else np.result_type(array.dtype, np.float32)
-        array = array.astype(kind, copy=False)
-    except (ValueError, TypeError) as problem:
-        raise DataError(
-            f"`{argument}` are not numbers ({problem}); encode categories, and pass NaN for what "
-            "is missing"
-        ) from None
-    wanted = "(rows, features)" if width is None else f"(rows, {width})"
-    if array.dtype.kind != "f" or array.ndim != 2 or width not in (None, array.shape[1]):
-        raise DataError(
-            f"`{argument}` are {array.dtype} of shape {array.shape}; pass numbers of shape {wanted}"
-        )
-    if not array.size:
-        raise DataError(f"`{argument}` have shape {array.shape}; there must be at least one row")
-    return array
-
-
-def _like(known: NDArray[Any], read: NDArray[Any]) -> NDArray[Any]:
-    """A copy of an array that was read, if it is one like the known."""
-    if read.shape != known.shape or read.dtype != known.dtype:
-        raise ValueError(f"{read.dtype}{read.shape} where {known.dtype}{known.shape} belongs")
-    return read.copy()
