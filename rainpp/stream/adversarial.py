@@ -31,6 +31,8 @@ _CLIP = 4.0
 # gives 0.55 and then 0.61; 0.8 gives 0.58 and then 0.60, noise of the weights drowns the rest.
 _STEP_ROWS = 50
 _RATE = 0.2
+# Rows turned into inputs at once, in whole steps: 1.9 µs a row, and 2.8 for 10 000 in one piece.
+_CACHED = 20 * _STEP_ROWS
 # Added to the curvature, of standardised inputs: a direction without any variance among the
 # training rows is worth no more than one with a tenth of the usual.
 _DAMPING = 0.1
@@ -190,16 +192,9 @@ class Adversary:
 
         Cost: 2 to 3 µs a row at 1000 rows of 50 features.
         """
-        live = self._inputs(as_rows(rows, argument="rows", width=len(self.names)))
-        train = self._train[self._partners(len(live))]
-        logits = np.empty((2, len(live)), np.float32)
-        for start in range(0, len(live), _STEP_ROWS):
-            step = slice(start, start + _STEP_ROWS)
-            logits[0, step] = live[step] @ self._weights
-            logits[1, step] = train[step] @ self._weights
-            self._learn(live[step], train[step], logits[:, step])
-        self.rows_seen += len(live)
-        return self._record(logits.clip(-_LOGIT, _LOGIT).astype(np.float64))
+        live = as_rows(rows, argument="rows", width=len(self.names))
+        parts = [live[start : start + _CACHED] for start in range(0, len(live), _CACHED)]
+        return np.concatenate([self._update(self._inputs(part)) for part in parts])
 
     def take(self) -> Tally:
         """The tally of all rows since the last call: a pane."""
@@ -257,6 +252,18 @@ class Adversary:
                 f"these arrays are no adversary ({problem}); start again from the training rows"
             ) from problem
         return found
+
+    def _update(self, live: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Score, then learn from so many inputs of live rows as fit into the cache."""
+        train = self._train[self._partners(len(live))]
+        logits = np.empty((2, len(live)), np.float32)
+        for start in range(0, len(live), _STEP_ROWS):
+            step = slice(start, start + _STEP_ROWS)
+            logits[0, step] = live[step] @ self._weights
+            logits[1, step] = train[step] @ self._weights
+            self._learn(live[step], train[step], logits[:, step])
+        self.rows_seen += len(live)
+        return self._record(logits.clip(-_LOGIT, _LOGIT).astype(np.float64))
 
     def _partners(self, count: int) -> NDArray[np.intp]:
         """The training rows that the next live rows are paired with."""
