@@ -381,3 +381,11 @@ def test_sums_that_cannot_be(n, total):
 def test_an_alpha_that_cannot_be():
     with pytest.raises(SettingsError, match="`alpha` is 5; it is the chance"):
         MeanSequence(alpha=5)
+
+
+def test_one_bet_is_on_values_beyond_all_training_rows():
+    test, _ = started(rows=999)
+    gains = test._gains[-2, 0]
+    assert (test._urn[0], test._urn[-1]) == (1, 1)
+    assert gains[[0, -1]] == pytest.approx(0.98 + 0.01 * 1000)
+    assert gains[1:-1] == pytest.approx(0.98)
