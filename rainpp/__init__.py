@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rainpp import errors, metrics, report, windows
+    from rainpp import buckets, errors, metrics, report, windows
     from rainpp.adapters.checkpoint import load_checkpoint, save_checkpoint
     from rainpp.additions import Additions
     from rainpp.complaint import Complaint
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from rainpp.model import Model
     from rainpp.monitoring.alarm import Alarm
     from rainpp.monitoring.delta import Delta
-    from rainpp.monitoring.monitor import Monitor, monitor
+    from rainpp.monitoring.monitor import Monitor
+    from rainpp.monitoring.opening import monitor
     from rainpp.patch import Patch, read_patch
     from rainpp.ranking import Ranking
     from rainpp.repair import RepairInterrupted, RepairLoop, repair_loop
@@ -59,7 +60,7 @@ _HOMES = {
     "label_probabilities": "rainpp.label_noise",
     "load": "rainpp.index.artifact",
     "load_checkpoint": "rainpp.adapters.checkpoint",
-    "monitor": "rainpp.monitoring.monitor",
+    "monitor": "rainpp.monitoring.opening",
     "precompute": "rainpp.index.build",
     "read_complaint": "rainpp.handoff",
     "read_patch": "rainpp.patch",
@@ -68,7 +69,7 @@ _HOMES = {
     "users_half": "rainpp.handoff",
     "verify": "rainpp.verification",
 }
-_ROOMS = ("errors", "metrics", "report", "windows")
+_ROOMS = ("buckets", "errors", "metrics", "report", "windows")
 
 __all__ = [
     "Additions",
@@ -91,6 +92,7 @@ __all__ = [
     "Replace",
     "SavedComplaint",
     "Verification",
+    "buckets",
     "connect",
     "errors",
     "estimate",

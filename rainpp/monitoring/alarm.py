@@ -37,6 +37,7 @@ class Rule:
     whole_windows: bool
     min_rows: float
     target: float | None
+    of_metric: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,11 @@ class Alarm:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A row of the answer as an alarm sees it."""
+    """A row of the answer as an alarm sees it, or the accuracy of a window.
+
+    `sure` are intervals of numbers that are estimated: they are beyond another number when the
+    whole interval is. `note` says what they rest on.
+    """
 
     group: Mapping[str, Any]
     window: int
@@ -143,6 +148,8 @@ class Seen:
     final: bool
     rows: float
     cells: Mapping[str, Reading]
+    sure: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    note: str = ""
 
     @property
     def whole(self) -> bool:
@@ -192,7 +199,7 @@ class Watch:
                 return None
             since, self._groups[key], self.moved = state.since, _Watched(), True
             return self._alarm("resolved", seen, monitor, model, seq, since)
-        if not rule.when.holds(values):
+        if not rule.when.holds(values, seen.sure):
             left = [window for window in state.bad if window > seen.window]
             self.moved |= left != state.bad
             state.bad = left
@@ -251,5 +258,6 @@ class Watch:
             vector=sign * seen.cells[column].gradient,
             model=model,
             seq=seq,
-            because=f"{rule.when}{held}" if status == "firing" else f"no longer {rule.clear}",
+            because=(f"{rule.when}{held}" if status == "firing" else f"no longer {rule.clear}")
+            + seen.note,
         )

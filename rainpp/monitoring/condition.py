@@ -38,6 +38,13 @@ class Comparison:
     side: int
     holds: Callable[[float, float], bool]
 
+    def is_true(self, values: Mapping[str, float], sure: Mapping[str, tuple[float, float]]) -> bool:
+        """Whether it holds, of an interval at its nearer end."""
+        value = values[self.column]
+        if self.column in sure:
+            value = sure[self.column][0 if self.side > 0 else 1]
+        return not math.isnan(value) and self.holds(value, self.number)
+
     def __str__(self) -> str:
         return f"{self.column} {self.symbol} {self.number:g}"
 
@@ -86,12 +93,14 @@ class Condition:
         """How the first column should change."""
         return "decrease" if self.first.side > 0 else "increase"
 
-    def holds(self, values: Mapping[str, float]) -> bool:
-        """Whether all comparisons hold; NULL satisfies none."""
-        return all(
-            not math.isnan(values[item.column]) and item.holds(values[item.column], item.number)
-            for item in self.comparisons
-        )
+    def holds(
+        self, values: Mapping[str, float], sure: Mapping[str, tuple[float, float]] | None = None
+    ) -> bool:
+        """Whether all comparisons hold; NULL satisfies none.
+
+        A number with an interval in `sure` is beyond another one if all of the interval is.
+        """
+        return all(item.is_true(values, sure or {}) for item in self.comparisons)
 
     def __str__(self) -> str:
         return " AND ".join(map(str, self.comparisons))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rainpp.errors import DataError, SettingsError
 from rainpp.inference import encoded_rows
+from rainpp.monitoring.quality import NO_PANE, Quality
 from rainpp.monitoring.setup import Columns, Setup, Streamed
 from rainpp.monitoring.tables import as_arrow, event_times
 from rainpp.monitoring.timeline import Timeline
@@ -36,10 +37,11 @@ class Pending:
     ----------
     arrived : for each table the rows to insert.
     removed : for each table the numbers of stored rows to delete.
-    relabelled : for each table, labels by number of stored rows.
+    relabelled : for each table, labels by row number.
     changes : for each table what is added to its records.
     late : (reason, row) of what is not counted.
     latest : the latest event time.
+    judged : panes whose accuracy may have changed.
     undo : takes back what was changed in memory, the last first.
     """
 
@@ -50,6 +52,7 @@ class Pending:
     times: dict[int, int] = field(default_factory=dict[int, int])
     late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     latest: int | None = None
+    judged: set[int] = field(default_factory=set[int])
     counted: int = 0
     repeated: int = 0
     undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -64,11 +67,20 @@ class Intake:
     """Turns what users hand in into changes of records and rows to store."""
 
     def __init__(
-        self, setup: Setup, columns: Columns, window: Window, timeline: Timeline, store: Store
+        self,
+        setup: Setup,
+        columns: Columns,
+        window: Window,
+        timeline: Timeline,
+        store: Store,
+        quality: Quality | None,
     ) -> None:
         self._setup, self._columns, self._window = setup, columns, window
         self._timeline, self._store = timeline, store
         self._directories = [Directory() for _ in setup.tables]
+        self.quality = quality
+        # Labels that came since the last summary, by table and row number.
+        self.unfolded: dict[int, dict[int, Any]] = {}
         self.epoch = 0
         self.next_row = 0
 
@@ -86,15 +98,25 @@ class Intake:
         return pa.schema([*fields, *(table.schema.schema.field(n) for n in self._stored(table))])
 
     def restore(self, side: int) -> None:
-        """Find the ids of stored rows again."""
+        """Find the ids of stored rows again, and what their labels say."""
         columns = f'"{ROW}"' + ("" if self._columns.id is None else f', "{self._columns.id}"')
         rows = self._store.rows(side, columns)
+        if self.quality is not None:
+            ours = self._store.rows(side, "*", f'"{EPOCH}" = {self.epoch}')
+            known = self._with_new_labels(None, side, ours.cast(self.stored_schema(side)))
+            self._judge(known, _matrix(known.column(CHANCES)) if known.num_rows else None)
         numbers = rows.column(0).to_numpy()
         if rows.num_rows:
             self.next_row = max(self.next_row, int(numbers[-1]) + 1)
         if self._columns.id is not None:
             keys = id_keys(rows.column(1), self._columns.id)
             self._directories[side].add(keys, numbers)
+
+    @property
+    def first_row(self) -> int:
+        """The smallest number of a row that is kept."""
+        found = [self._store.first_row(side) for side in range(len(self._setup.tables))]
+        return min((number for number in found if number is not None), default=self.next_row)
 
     def forget(self, side: int, before: int) -> None:
         """Forget the ids of stored rows older than an instant."""
@@ -125,6 +147,10 @@ class Intake:
         self._arrive(pending, side, self._stored_rows(side, rows, times, numbers, stored))
         if keys is not None:
             self._register(pending, side, keys, numbers)
+        if self.quality is not None:
+            arrived = self._stored_rows(side, rows, times, numbers, (stored[0], None))
+            pending.undo.append(self._judge(arrived, stored[0]))
+            pending.judged |= set(self._judged_panes(times).tolist())
         pending.latest = max(pending.latest or int(times.max()), int(times.max()))
         pending.counted += rows.num_rows
 
@@ -149,44 +175,103 @@ class Intake:
             return
         self._change(pending, side, self._from_stored(side, rows, sign=-1.0))
         self._leave(pending, side, rows.column(ROW).to_numpy())
+        if self.quality is not None:
+            pending.judged |= set(self._judged_panes(rows.column(TIME).to_numpy()).tolist())
+            pending.undo.append(self.quality.left(rows.column(ROW).to_numpy()))
         gone = id_keys(rows.column(name), name)
         self._directories[side].remove(gone)
         found = rows.column(ROW).to_numpy()
         pending.undo.append(lambda: self._directories[side].add(gone, found))
 
-    def feedback(self, pending: Pending, side: int, source: Any) -> tuple[pa.Table, list[Any]]:
-        """Labels of rows; returns the rows as they were, and their new labels."""
-        label, given = self._columns.label, as_arrow(source, "feedback")
-        if label is None:
+    def feedback(self, pending: Pending, side: int, source: Any) -> None:
+        """Labels of rows; of two labels of one row in a table the later one counts."""
+        label, name = self._columns.label, self._columns.id
+        if label is None or name is None:
             raise SettingsError(
-                "the monitor knows no labels; name their column, label='...', when it is made."
+                "labels find their rows by id; name both columns, id='...' and label='...', when "
+                "the monitor is made."
             )
-        if self._columns.id is None:
-            raise SettingsError("labels find their rows by id; name the column of ids, id='...'.")
         table = self._setup.tables[side]
-        read = table.schema.fitted(given, [self._columns.id, label])
-        keys = id_keys(read.column(0), self._columns.id)
+        read = table.schema.fitted(as_arrow(source, "feedback"), [name, label])
+        keys = id_keys(read.column(0), name)
         numbers = self._directories[side].find(keys)
         labels = read.column(1).to_pylist()
-        for place in np.flatnonzero(numbers < 0):
-            row = {name: as_json(read.column(name)[place].as_py()) for name in read.column_names}
+        for place in np.flatnonzero(numbers < 0).tolist():
+            row = {column: as_json(read.column(column)[place].as_py()) for column in (name, label)}
             pending.late.append(("label of an unknown id", row))
-        # Of two labels of one row in a batch the later one counts.
-        wanted = {int(n): value for n, value in zip(numbers, labels, strict=True) if n >= 0}
-        if not wanted:
-            return pa.table({}), []
+        wanted = {n: value for n, value in zip(numbers.tolist(), labels, strict=True) if n >= 0}
+        if wanted and label in table.read:
+            wanted = self._relabel(pending, side, wanted)
+        if wanted and self.quality is not None:
+            wanted = self._score(pending, self.quality, wanted)
+        if wanted:
+            pending.relabelled.setdefault(side, {}).update(wanted)
+
+    def accept(self, pending: Pending) -> None:
+        """A batch has been written."""
+        for side, labels in pending.relabelled.items():
+            self.unfolded.setdefault(side, {}).update(labels)
+
+    def _relabel(self, pending: Pending, side: int, wanted: dict[int, Any]) -> dict[int, Any]:
+        """Take labels into a query that reads them; those that are new."""
+        label, table = str(self._columns.label), self._setup.tables[side]
         rows = self._kept_rows(pending, side, np.asarray(sorted(wanted), np.int64))
         rows = self._of_this_model(pending, rows)
         found = [wanted[number] for number in rows.column(ROW).to_pylist()]
-        differs = [
-            new != old for new, old in zip(found, rows.column(label).to_pylist(), strict=True)
-        ]
-        rows = rows.filter(pa.array(differs))
+        before = rows.column(label).to_pylist()
+        differs = [new != old for new, old in zip(found, before, strict=True)]
+        pending.repeated += len(differs) - sum(differs)
+        rows = rows.filter(pa.array(differs, pa.bool_()))
         found = [value for value, changed in zip(found, differs, strict=True) if changed]
-        pending.repeated += len(differs) - rows.num_rows
-        if rows.num_rows:
-            self._relabel(pending, side, rows, found)
-        return rows, found
+        if not rows.num_rows:
+            return {}
+        if self._setup.keep == "nothing" and table.slot is not None:
+            raise SettingsError(
+                f"the query reads the label `{label}`, so rows change when it comes; use "
+                "keep='gradients' or 'inputs'."
+            )
+        kind = table.schema.schema.field(label).type
+        after = rows.set_column(rows.column_names.index(label), label, pa.array(found, kind))
+        signs = np.repeat([-1.0, 1.0], rows.num_rows)
+        self._change(
+            pending, side, self._from_stored(side, pa.concat_tables([rows, after]), sign=signs)
+        )
+        return dict(zip(rows.column(ROW).to_pylist(), found, strict=True))
+
+    def _score(self, pending: Pending, quality: Quality, wanted: dict[int, Any]) -> dict[int, Any]:
+        """Take labels into the accuracy; those that are new."""
+        numbers = np.fromiter(wanted, np.int64, len(wanted))
+        codes = quality.codes(list(wanted.values()))
+        panes = quality.panes(numbers)
+        other = (panes == NO_PANE).tolist()
+        if any(other) and str(self._columns.label) not in self._setup.tables[0].read:
+            for number, unknown in zip(numbers.tolist(), other, strict=True):
+                if unknown:
+                    row = {"label": as_json(wanted[number])}
+                    pending.late.append(("a row of an earlier model", row))
+        new = (panes != NO_PANE) & (codes != quality.labels(numbers))
+        pending.undo.append(quality.labelled(numbers[new], codes[new]))
+        pending.judged |= set(panes[new].tolist())
+        if str(self._columns.label) in self._setup.tables[0].read:
+            return wanted
+        pending.repeated += int((~new & (panes != NO_PANE)).sum())
+        return {number: wanted[number] for number in numbers[new].tolist()}
+
+    def _judge(self, rows: pa.Table, chances: Any) -> Callable[[], None]:
+        """Take stored rows into the accuracy."""
+        assert self.quality is not None
+        if not rows.num_rows:
+            return lambda: None
+        return self.quality.arrived(
+            rows.column(ROW).to_numpy(),
+            self._judged_panes(rows.column(TIME).to_numpy()),
+            chances.argmax(axis=1),
+            rows,
+            rows.column(str(self._columns.label)).to_pylist(),
+        )
+
+    def _judged_panes(self, times: Index) -> Index:
+        return self._window.panes(times) if self._window.fixed else np.zeros_like(times)
 
     def _of_this_model(self, pending: Pending, rows: pa.Table) -> pa.Table:
         """Rows that the present model answered for; those of an earlier one are set aside."""
@@ -200,7 +285,7 @@ class Intake:
         """Stored rows of a window as they will be once a batch is written."""
         rows = rows.cast(self.stored_schema(side))
         if pending is None:
-            return rows
+            return self._with_new_labels(None, side, rows)
         removed = pending.removed.get(side)
         if removed:
             rows = rows.filter(_among(rows, removed, there=False))
@@ -208,42 +293,11 @@ class Intake:
         new = pending.arrived.get(side)
         if new is None:
             return rows
+        new = self._with_new_labels(pending, side, new)
         if bounds is not None:
             times = new.column(TIME).to_numpy()
             new = new.filter(pa.array((times >= bounds[0]) & (times < bounds[1])))
         return pa.concat_tables([rows, new])
-
-    def _relabel(self, pending: Pending, side: int, rows: pa.Table, labels: list[Any]) -> None:
-        label = self._columns.label
-        assert label is not None
-        table = self._setup.tables[side]
-        kind = table.schema.schema.field(label).type
-        place = rows.column_names.index(label)
-        after = rows.set_column(place, label, pa.array(labels, kind))
-        if label in table.read and self._setup.query is not None:
-            if self._setup.keep == "nothing" and table.slot is not None:
-                raise SettingsError(
-                    f"the query reads the label `{label}`, so rows change when it comes; use "
-                    "keep='gradients' or 'inputs'."
-                )
-            both = pa.concat_tables([rows, after])
-            signs = np.repeat([-1.0, 1.0], rows.num_rows)
-            self._change(pending, side, self._from_stored(side, both, sign=signs))
-        numbers = rows.column(ROW).to_pylist()
-        pending_rows = pending.arrived.get(side)
-        first = self.next_row
-        if pending_rows is not None and pending_rows.num_rows:
-            first = pending_rows.column(ROW)[0].as_py()
-        for number, value in zip(numbers, labels, strict=True):
-            if number < first:
-                pending.relabelled.setdefault(side, {})[number] = value
-        if pending_rows is not None and any(number >= first for number in numbers):
-            new = dict(zip(numbers, labels, strict=True))
-            known = pending_rows.column(ROW).to_pylist()
-            old = pending_rows.column(label).to_pylist()
-            values = [new.get(n, value) for n, value in zip(known, old, strict=True)]
-            at = pending_rows.column_names.index(label)
-            pending.arrived[side] = pending_rows.set_column(at, label, pa.array(values, kind))
 
     def _read(self, table: Streamed, given: pa.Table) -> pa.Table:
         """The columns a monitor reads, in the types of the first batch; labels may be missing."""
@@ -443,7 +497,8 @@ class Intake:
         parts: list[pa.Table] = []
         known = pending.arrived.get(side)
         if known is not None:
-            parts.append(known.filter(_among(known, numbers, there=True)))
+            found = known.filter(_among(known, numbers, there=True))
+            parts.append(self._with_new_labels(pending, side, found))
         missing = np.setdiff1d(numbers, parts[0].column(ROW).to_numpy() if parts else [])
         if len(missing):
             stored = self._store.rows_numbered(side, missing.tolist())
@@ -452,12 +507,15 @@ class Intake:
             )
         return pa.concat_tables(parts).sort_by(ROW)
 
-    def _with_new_labels(self, pending: Pending, side: int, rows: pa.Table) -> pa.Table:
-        new, label = pending.relabelled.get(side), self._columns.label
-        if not new or label is None:
+    def _with_new_labels(self, pending: Pending | None, side: int, rows: pa.Table) -> pa.Table:
+        """Rows with labels that are not written into them yet."""
+        label = self._columns.label
+        new = self.unfolded.get(side, {})
+        fresh = {} if pending is None else pending.relabelled.get(side, {})
+        if label is None or not (new or fresh):
             return rows
         values = [
-            new.get(number, old)
+            fresh[number] if number in fresh else new.get(number, old)
             for number, old in zip(
                 rows.column(ROW).to_pylist(), rows.column(label).to_pylist(), strict=True
             )

@@ -116,9 +116,14 @@ def understand(
     *,
     window: Window,
     keep: Keep,
+    also: tuple[str, ...] = (),
     con: duckdb.DuckDBPyConnection,
 ) -> Setup:
     """Read a standing query over tables of these schemas; they are made, empty, in `con`.
+
+    Parameters
+    ----------
+    also : columns that are kept although the query does not read them.
 
     Raises
     ------
@@ -142,6 +147,7 @@ def understand(
             TableSchema(name, _with_label(schema, columns, registered_model)),
             plan.slots,
             columns,
+            also,
         )
         for name, schema in schemas.items()
     )
@@ -205,7 +211,13 @@ def _with_label(schema: pa.Schema, columns: Columns, model: RegisteredModel) -> 
     return schema.append(pa.field(columns.label, pa.array(list(model.classes)).type))
 
 
-def _streamed(sql: str, schema: TableSchema, slots: Sequence[Slot], columns: Columns) -> Streamed:
+def _streamed(
+    sql: str,
+    schema: TableSchema,
+    slots: Sequence[Slot],
+    columns: Columns,
+    also: Sequence[str],
+) -> Streamed:
     names = schema.schema.names
     for what, name in (("time", columns.time), ("id", columns.id), ("label", columns.label)):
         if name is not None and name not in names:
@@ -218,7 +230,13 @@ def _streamed(sql: str, schema: TableSchema, slots: Sequence[Slot], columns: Col
     arguments: tuple[str, ...] = ()
     if slot is not None:
         arguments = slot.arguments or tuple(name for name in names if name not in meaning)
-    return Streamed(schema, slot, arguments, _read_columns(sql, names, slot))
+    for name in also:
+        if name not in names:
+            raise SettingsError(
+                f"`buckets` read {name!r}, but `{schema.name}` has the columns {', '.join(names)}."
+            )
+    read = tuple(dict.fromkeys([*_read_columns(sql, names, slot), *also]))
+    return Streamed(schema, slot, arguments, read)
 
 
 def _read_columns(sql: str, names: Sequence[str], slot: Slot | None) -> tuple[str, ...]:

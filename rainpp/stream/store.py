@@ -7,7 +7,8 @@ Tables of a monitor lie in a schema of its name and may be read by anyone, with 
 - ``rows_0``, ``rows_1``: the rows of each table within retention: number, epoch, event time in
   microseconds, probabilities, derivatives or inputs where they are kept, and the columns the query
   reads.
-- ``batches (batch, source, upto, latest, change)``: what each batch since the last summary added.
+- ``batches (batch, source, upto, latest, change, said, labels)``: what each batch since the last
+  summary added; its labels are written into the rows by the next one.
 - ``panes``, ``sources``, ``windows``: the summary, written every few hundred batches.
 - ``outbox (seq, batch, kind, body)``: every change, in order, as JSON.
 - ``late (batch, source, reason, body)``: rows that were not counted, and why.
@@ -29,14 +30,14 @@ from rainpp.errors import ArtifactError, DataError, RainError
 from rainpp.relax.capture import registered
 from rainpp.relax.catalog import clean, quote
 from rainpp.stream.cells import Sums
-from rainpp.stream.packing import pack, unpack
+from rainpp.stream.packing import as_json, from_json, pack, unpack
 
 FORMAT = 1
 _TABLES = """
 CREATE TABLE about (name VARCHAR, value VARCHAR);
 CREATE TABLE epochs (epoch INTEGER, model VARCHAR, "index" VARCHAR, batch BIGINT);
 CREATE TABLE batches (batch BIGINT, source VARCHAR, upto BIGINT, latest BIGINT, change BLOB,
-    said VARCHAR);
+    said VARCHAR, labels VARCHAR);
 CREATE TABLE panes (batch BIGINT, change BLOB);
 CREATE TABLE sources (source VARCHAR, upto BIGINT, latest BIGINT);
 CREATE TABLE windows (body VARCHAR);
@@ -65,7 +66,7 @@ class Written:
     late : (reason, row as JSON values).
     removed : for each side the numbers of rows to delete.
     arrived : for each side the rows to insert.
-    relabelled : for each side new values of the column `label`, by number of stored rows.
+    labels : for each side labels by row number; a summary writes them into the rows.
     said : what was last said about the rows of the answer that changed.
     """
 
@@ -79,8 +80,7 @@ class Written:
     removed: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     arrived: dict[int, pa.Table] = field(default_factory=dict[int, pa.Table])
     alarms: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    relabelled: dict[int, dict[int, Any]] = field(default_factory=dict[int, dict[int, Any]])
-    label: str | None = None
+    labels: dict[int, dict[int, Any]] = field(default_factory=dict[int, dict[int, Any]])
     said: list[Any] = field(default_factory=list[Any])
 
 
@@ -160,11 +160,10 @@ class Store:
             for side, rows in what.arrived.items():
                 with registered(self._con, rows) as new:
                     self._con.execute(f"INSERT INTO rows_{side} SELECT * FROM {new}")
-            for side, labels in what.relabelled.items():
-                self._relabel(side, labels, str(what.label))
             change = pack(what.change) if what.change else None
             said = _text(what.said) if what.said else None
-            line = (what.batch, what.source, what.upto, what.latest, change, said)
+            labels = _text(_listed(what.labels)) if what.labels else None
+            line = (what.batch, what.source, what.upto, what.latest, change, said, labels)
             self._insert("batches", [line])
             if what.entries:
                 self._insert_outbox(what.batch, what.entries)
@@ -188,6 +187,8 @@ class Store:
         windows: list[Any],
         forget: dict[int, int],
         keep_from: int,
+        labels: dict[int, dict[int, Any]],
+        label: str | None,
     ) -> None:
         """Replace what single batches added by its sum, and delete what has expired.
 
@@ -195,6 +196,7 @@ class Store:
         ----------
         forget : for each side the event time before which rows are deleted.
         keep_from : the first line of the outbox that stays.
+        labels : of rows of every side, by row number, to be written into the column `label`.
         """
         with self._errors("write"), self._transaction():
             for table in ("panes", "batches", "sources", "windows"):
@@ -203,6 +205,9 @@ class Store:
             if sources:
                 self._insert("sources", [(name, *values) for name, values in sources.items()])
             self._insert("windows", [(_text(windows),)])
+            for side, found in labels.items():
+                if found:
+                    self._relabel(side, found, str(label))
             for side, before in forget.items():
                 self._con.execute(f'DELETE FROM rows_{side} WHERE "__time" < ?', [before])
             self._con.execute("DELETE FROM outbox WHERE seq < ?", [keep_from])
@@ -220,14 +225,18 @@ class Store:
             return -1, [], []
         return found[0][0], unpack(found[0][1]), json.loads(windows[0][0])
 
-    def later(self, batch: int) -> list[tuple[int, list[Sums], list[Any]]]:
-        """What each batch after one added and said, in order."""
-        sql = "SELECT batch, change, said FROM batches WHERE batch > ? ORDER BY batch"
+    def later(self, batch: int) -> list[tuple[list[Sums], list[Any], dict[int, dict[int, Any]]]]:
+        """What each batch after one added, said and labelled, in order."""
+        sql = "SELECT change, said, labels FROM batches WHERE batch > ? ORDER BY batch"
         with self._errors("read"):
             found = self._con.execute(sql, [batch]).fetchall()
         return [
-            (at, [] if change is None else unpack(change), [] if said is None else json.loads(said))
-            for at, change, said in found
+            (
+                [] if change is None else unpack(change),
+                [] if said is None else json.loads(said),
+                {} if labels is None else _read_labels(labels),
+            )
+            for change, said, labels in found
         ]
 
     def sources(self) -> dict[str, tuple[int | None, int | None]]:
@@ -276,6 +285,11 @@ class Store:
         sql = f'SELECT {columns} FROM rows_{side} WHERE {condition} ORDER BY "__row"'
         with self._errors("read"):
             return self._con.sql(sql).to_arrow_table()
+
+    def first_row(self, side: int) -> int | None:
+        """The smallest number of a stored row."""
+        with self._errors("read"):
+            return self._con.execute(f'SELECT min("__row") FROM rows_{side}').fetchall()[0][0]
 
     def rows_numbered(self, side: int, numbers: Sequence[int]) -> pa.Table:
         """Rows of a side by their numbers, in ascending order of them."""
@@ -364,6 +378,19 @@ class Store:
                 f"{clean(problem)}. The state is as it was before; mend the cause and send the "
                 "batch again."
             ) from None
+
+
+def _listed(labels: dict[int, dict[int, Any]]) -> list[Any]:
+    return [
+        [side, [[row, as_json(value)] for row, value in found.items()]]
+        for side, found in labels.items()
+    ]
+
+
+def _read_labels(text: str) -> dict[int, dict[int, Any]]:
+    return {
+        side: {row: from_json(value) for row, value in found} for side, found in json.loads(text)
+    }
 
 
 def _text(value: Any) -> str:

@@ -93,6 +93,15 @@ class Window:
         """Whether windows are sums of panes that no row moves."""
         return True
 
+    @property
+    def ends(self) -> bool:
+        """Whether a window is over at some time."""
+        return True
+
+    def parts(self, window: int) -> list[int]:
+        """The panes of a window."""
+        return [window]
+
 
 @dataclass(frozen=True)
 class Tumbling(Window):
@@ -157,6 +166,10 @@ class Sliding(Window):
         """The windows that began at most `size` before the pane ends."""
         return list(range(pane - self.span // self.step + 1, pane + 1))
 
+    def parts(self, window: int) -> list[int]:
+        """The panes from its beginning on."""
+        return list(range(window, window + self.span // self.step))
+
     def bounds(self, window: int) -> tuple[int, int]:
         """Its beginning and the first instant after it."""
         return window * self.step, window * self.step + self.span
@@ -181,6 +194,11 @@ class Everything(Window):
         """All of time that can be written down."""
         del window
         return -(2**62), 2**62
+
+    @property
+    def ends(self) -> bool:
+        """Never."""
+        return False
 
     def __str__(self) -> str:
         return "all rows, in one window"
@@ -233,6 +251,11 @@ class Last(Window):
     @property
     def fixed(self) -> bool:
         """Every new row pushes one out."""
+        return False
+
+    @property
+    def ends(self) -> bool:
+        """Never: rows leave it one by one."""
         return False
 
     def __str__(self) -> str:

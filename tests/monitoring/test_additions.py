@@ -54,9 +54,9 @@ def check(monitor, rows: pd.DataFrame, sql: str, windows) -> None:
             expected[start, key] = cells
     groups, values = monitor._names
     found = {}
-    for number in monitor._windowed_numbers():
-        for row in monitor._rows(number, None):
-            bounds = monitor._bounds(number, row.key)
+    for number in monitor._kept.numbers():
+        for row in monitor._kept.rows(number, None):
+            bounds = monitor._kept.bounds(number, row.key)
             fixed = isinstance(monitor.spec.window, Everything | Last)
             start = None if fixed else pd.Timestamp(bounds[0], unit="us")
             if row.present and row.rows:
@@ -176,8 +176,8 @@ def test_sessions_join_and_part(name):
                 assert key == (region,)
                 expected[start, key] = cells["n" if name == "by region" else "accuracy"]
         found = {}
-        for number in monitor._windowed_numbers():
-            for row in monitor._rows(number, None):
+        for number in monitor._kept.numbers():
+            for row in monitor._kept.rows(number, None):
                 if row.present:
                     found[pd.Timestamp(number, unit="us"), row.key] = next(iter(row.cells.values()))
     assert set(found) == set(expected)
@@ -206,7 +206,7 @@ def test_any_split_gives_the_same_bits(cuts, random):
                 b.predictions(arrow(rows.iloc[part]))
         with split.batch() as b:
             b.retract(list(range(30, 40)))
-        ours, theirs = (item._rows(0, None)[0].cells["s"] for item in (once, split))
+        ours, theirs = (item._kept.rows(0, None)[0].cells["s"] for item in (once, split))
     assert ours.plain == theirs.plain
     assert ours.relaxed == theirs.relaxed
     assert ours.spread == theirs.spread

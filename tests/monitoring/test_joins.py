@@ -69,7 +69,7 @@ def test_sums_of_both_sides(name, keep):
             b.predictions(arrow(theirs.iloc[20:]), table="theirs")
             b.retract([3, 4], table="ours")
             b.retract([22], table="theirs")
-        rows = monitor._rows(0, None)
+        rows = monitor._kept.rows(0, None)
     result = expected(ours.drop([3, 4]), theirs.drop([22]), sql)
     frame, relaxed = result.df(), result.relaxed()
     keys = [column for column in frame.columns if column not in result.answer.columns]
@@ -95,7 +95,7 @@ def test_an_average_is_the_expected_sum_over_the_expected_count():
         with monitor.batch() as b:
             b.predictions(arrow(make_rows(20, 1)), table="ours")
             b.predictions(arrow(make_rows(25, 2)), table="theirs")
-        cells = monitor._rows(0, None)[0].cells
+        cells = monitor._kept.rows(0, None)[0].cells
     assert cells["m"].relaxed == pytest.approx(cells["s"].relaxed / cells["n"].relaxed)
     assert cells["m"].plain == pytest.approx(cells["s"].plain / cells["n"].plain)
     slope = (cells["s"].gradient - cells["m"].relaxed * cells["n"].gradient) / cells["n"].relaxed
@@ -154,7 +154,7 @@ def test_an_inequality_is_recomputed():
             b.predictions(arrow(theirs), table="theirs")
             b.retract([1], table="ours")
         result = expected(ours.drop([1]), theirs, sql)
-        (row,) = monitor._rows(0, None)
+        (row,) = monitor._kept.rows(0, None)
     assert row.cells["n"].plain == result.df()["n"][0]
     np.testing.assert_allclose(row.cells["n"].relaxed, result.relaxed()["n"][0])
     complaint = result.complain(column="n", row=0, should="increase")

@@ -38,8 +38,8 @@ def steps(monitor, rows, start=0, stop=None):
 def state(monitor):
     return [
         (number, row.key, row.present, row.rows, name, cell.plain, cell.relaxed, *cell.gradient)
-        for number in monitor._windowed_numbers()
-        for row in monitor._rows(number, None)
+        for number in monitor._kept.numbers()
+        for row in monitor._kept.rows(number, None)
         for name, cell in row.cells.items()
     ]
 
@@ -157,12 +157,13 @@ def test_rows_expire_in_memory_and_on_disk(tmp_path, monkeypatch):
             shifted = rows.assign(id=rows["id"] + 20 * at, t=rows["t"] + timedelta(seconds=10 * at))
             with monitor.batch() as b:
                 b.predictions(arrow(shifted))
-            sizes.append((len(monitor._windows.cells[0]), len(monitor._intake._directories[0])))
-        kept = monitor.sql("SELECT count(*) AS n FROM rows_0")["n"][0]
+            kept = monitor._kept
+            sizes.append((len(kept.windows.cells[0]), len(kept.intake._directories[0])))
+        stored = monitor.sql("SELECT count(*) AS n FROM rows_0")["n"][0]
         assert monitor.sql("SELECT count(*) AS n FROM batches")["n"][0] < 4
     assert max(size[0] for size in sizes) < 20
     assert max(size[1] for size in sizes) < 400
-    assert kept < 400
+    assert stored < 400
 
 
 def test_another_model_begins_anew(tmp_path):
@@ -194,7 +195,7 @@ def test_a_failed_batch_leaves_nothing_behind(tmp_path, monkeypatch):
         monitor.alert("many", "n > 1")
         with monitor.batch() as b:
             b.predictions(arrow(rows.iloc[:20]))
-        before, body = state(monitor), monitor._emission.body()
+        before, body = state(monitor), monitor._kept.emission.body()
 
         def send(*more):
             with monitor.batch() as b:
@@ -205,7 +206,7 @@ def test_a_failed_batch_leaves_nothing_behind(tmp_path, monkeypatch):
 
         with pytest.raises(DataError):
             send(arrow(rows.iloc[30:]).drop_columns("region"))
-        assert (state(monitor), monitor._emission.body()) == (before, body)
+        assert (state(monitor), monitor._kept.emission.body()) == (before, body)
 
         def full(*_):
             raise ArtifactError("the disk is full")
@@ -214,7 +215,7 @@ def test_a_failed_batch_leaves_nothing_behind(tmp_path, monkeypatch):
             patched.setattr(monitor._store, "write", full)
             with pytest.raises(ArtifactError):
                 send()
-        assert (state(monitor), monitor._emission.body()) == (before, body)
+        assert (state(monitor), monitor._kept.emission.body()) == (before, body)
         with monitor.batch() as b:
             b.predictions(arrow(rows.iloc[20:30]))
             b.retract([1, 2])

@@ -1,0 +1,158 @@
+"""`rainpp.monitor`: options checked, then a monitor made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rainpp.errors import QueryError, SettingsError
+from rainpp.index.artifact import Index
+from rainpp.inference import Encode, RegisteredModel
+from rainpp.model import Model
+from rainpp.monitoring.monitor import Monitor
+from rainpp.monitoring.setup import Columns, Keep, table_names
+from rainpp.monitoring.spec import Spec
+from rainpp.monitoring.tables import as_arrow
+from rainpp.registration import check_kinds, class_values
+from rainpp.stream.buckets import Buckets
+from rainpp.stream.window import Everything, Window, microseconds
+from rainpp.types import ClassValue
+
+_MEMORY = ":memory:"
+_TAKEN = ("information_schema", "main", "pg_catalog", "temp")
+
+
+def monitor(
+    name: str,
+    sql: str,
+    *,
+    model: Model,
+    index: Index,
+    function: str = "predict",
+    encode: Encode | None = None,
+    classes: Sequence[ClassValue] | None = None,
+    schema: Any = None,
+    time: str | None = None,
+    id: str | None = None,
+    label: str | None = None,
+    window: Window | None = None,
+    lateness: Any = "0s",
+    retention: Any = None,
+    ahead: Any = "1d",
+    idle: Any = "5m",
+    keep: Keep = "auto",
+    buckets: Buckets | None = None,
+    store: str | Path = _MEMORY,
+) -> Monitor:
+    """Watch a query over a growing table of predictions.
+
+    Parameters
+    ----------
+    name : of the monitor, and of its schema in the state file.
+    sql : one SELECT that calls the model; see `Monitor.plan` for how it is kept up to date.
+    model, index, encode, classes : as for `Database.register_model`; `function` is the name SQL
+        calls the model by.
+    schema : an Arrow schema or an empty frame of the table, or one of these for each table by name.
+        By default the first batch says; a query over two tables needs it.
+    time : column of event times. Without one a row's time is when it comes.
+    id : column of ids, by which rows are recognised, taken back and labelled.
+    label : column of true classes, which come later by `Batch.feedback`; the query may read it.
+    window : Tumbling, Sliding, Session, Last or Everything (the default).
+    lateness : how long after the latest row another may still come in time.
+    retention : how long rows and windows are kept after that; by default twice the window, at
+        least a day. Rows that come later are not counted: see `Monitor.late`.
+    ahead : rows further ahead of the machine's clock are not counted.
+    idle : a source that sends nothing for so long does not hold the watermark back.
+    keep : what of a row stays so that it can be taken back: "inputs" of the model, "gradients"
+        (k numbers for each class that can count), "nothing", or whichever of the first two is
+        smaller.
+    buckets : a reference for the accuracy of rows without labels: `rainpp.buckets.Buckets.fit` over
+        rows the model was not trained on, and whether it was right.
+    store : path of the state file; in memory by default.
+
+    Raises
+    ------
+    SettingsError : an option is wrong, or the state file belongs to another query.
+    QueryError, UnsupportedQueryError : the query cannot be understood.
+    ArtifactError : the state file cannot be used, or the index belongs to another model.
+    """
+    check_kinds(model, index, encode)
+    index.check_model(model)
+    span = Everything() if window is None else window
+    if not isinstance(span, Window):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(
+            f"`window` is {window!r}; give Tumbling(...), Sliding(...), Session(...), Last(...) or "
+            "Everything() of rainpp.windows."
+        )
+    spec = Spec(
+        _checked_name(name),
+        _checked_sql(sql),
+        function,
+        Columns(time, id, label),
+        span,
+        microseconds(lateness, "lateness", least=0),
+        _retention(retention, span),
+        microseconds(ahead, "ahead", least=0),
+        microseconds(idle, "idle"),
+        keep,
+        buckets,
+    )
+    if buckets is not None and label is None:
+        raise SettingsError("`buckets` are for accuracy; name the column of labels, label='...'.")
+    registered = RegisteredModel(
+        function, class_values(function, model, index, classes), model, index, encode
+    )
+    if registered.is_regression:
+        raise SettingsError("monitors count predicted classes; a regression is not watched yet.")
+    return Monitor(spec, registered, _schemas(schema, sql, function), store)
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.isidentifier() or name.lower() in _TAKEN:
+        raise SettingsError(
+            f"`name` is {name!r}; a monitor is called by letters, digits and underscores, and not "
+            f"{', '.join(_TAKEN)}."
+        )
+    return name
+
+
+def _checked_sql(sql: Any) -> str:
+    if not isinstance(sql, str):
+        raise QueryError(f"`sql` is {sql!r}; it must be a string with one SELECT.")
+    return sql
+
+
+def _retention(asked: Any, window: Window) -> int:
+    if asked is None:
+        return max(2 * window.span, microseconds("1d", "retention"))
+    found = microseconds(asked, "retention")
+    if found < window.span:
+        raise SettingsError(
+            f"`retention` is {asked!r}, shorter than the window ({window}); rows would be "
+            "forgotten while their window is open. Keep them at least as long."
+        )
+    return found
+
+
+def _schemas(schema: Any, sql: str, function: str) -> dict[str, pa.Schema] | None:
+    names = table_names(sql, function)
+    if schema is None:
+        if len(names) != 1:
+            raise SettingsError(
+                f"the query reads {', '.join(names) or 'no table'}; give schema={{name: schema}} "
+                "for each of its tables."
+            )
+        return None
+    given = schema if isinstance(schema, Mapping) else {names[0]: schema} if names else {}
+    found = {str(name): _schema(item, str(name)) for name, item in given.items()}
+    missing = [name for name in names if name.lower() not in {known.lower() for known in found}]
+    if missing:
+        raise SettingsError(f"`schema` has no entry for the table {missing[0]!r} of the query.")
+    return found
+
+
+def _schema(item: Any, name: str) -> pa.Schema:
+    return item if isinstance(item, pa.Schema) else as_arrow(item, f"schema of {name}").schema

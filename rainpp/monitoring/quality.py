@@ -1,0 +1,234 @@
+"""Accuracy of what a monitor sees: labels as they come, and an estimate for rows without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rainpp.stream.blend import Estimate, blend
+from rainpp.stream.buckets import Buckets
+from rainpp.stream.evidence import MeanSequence
+from rainpp.stream.outcomes import Outcomes, Tally
+from rainpp.types import ClassValue
+
+Index = NDArray[np.int64]
+_NONE = -1
+# The pane of a row that is not known, or not of this model.
+NO_PANE = -(1 << 62)
+# Of the labels that come while a window is watched; see `MeanSequence`.
+_ALPHA = 0.05
+
+
+_KINDS = {"pane": np.int64, "bucket": np.int32, "predicted": np.int16, "label": np.int32}
+_EMPTY = {"pane": NO_PANE, "bucket": _NONE, "predicted": _NONE, "label": _NONE}
+
+
+class Ledger:
+    """For every row since the oldest that is kept: pane, bucket, predicted class, label.
+
+    18 bytes a row in arrays that double, so that a label finds its row in constant time.
+    """
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._columns = {name: np.full(1024, _EMPTY[name], kind) for name, kind in _KINDS.items()}
+
+    def write(self, numbers: Index, **columns: Any) -> None:
+        """Set columns of rows."""
+        if not len(numbers):
+            return
+        at = numbers - self._first
+        while int(at.max()) >= len(self._columns["pane"]):
+            self._columns = {
+                name: np.concatenate([column, np.full_like(column, _EMPTY[name])])
+                for name, column in self._columns.items()
+            }
+        for name, values in columns.items():
+            self._columns[name][at] = values
+
+    def read(self, name: str, numbers: Index) -> Index:
+        """A column of rows; -1, or no pane, where it was never set."""
+        column = self._columns[name]
+        at = numbers - self._first
+        inside = (at >= 0) & (at < len(column))
+        return np.where(inside, column[np.where(inside, at, 0)], _EMPTY[name]).astype(np.int64)
+
+    def forget(self, before: int) -> None:
+        """Drop rows with smaller numbers."""
+        gone = min(before - self._first, len(self._columns["pane"]) - 1024)
+        if gone >= 1024:
+            self._columns = {name: column[gone:].copy() for name, column in self._columns.items()}
+            self._first += gone
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Accuracy of one window.
+
+    Attributes
+    ----------
+    sure : where it lies, however often one has looked while labels came: the estimate's interval,
+        widened to hold at all times for the labels alone.
+    """
+
+    estimate: Estimate
+    sure: tuple[float, float]
+    rows: int
+    labelled: int
+
+
+class Quality:
+    """Accuracy by window, from labels and, where `buckets` are given, from a reference."""
+
+    def __init__(
+        self,
+        classes: Sequence[ClassValue],
+        buckets: Buckets | None,
+        panes_of: Callable[[int], list[int]],
+    ) -> None:
+        self._classes = {value: number for number, value in enumerate(classes)}
+        self._values = list(classes)
+        self._buckets, self._panes_of = buckets, panes_of
+        width = 1 if buckets is None else len(buckets)
+        # One class more, for labels that the model does not know.
+        self._outcomes = Outcomes(len(self._classes) + 1, buckets=width)
+        self._ledger = Ledger()
+        self._sequence = MeanSequence(_ALPHA)
+
+    def arrived(
+        self, numbers: Index, panes: Index, predicted: Index, rows: pa.Table, labels: Sequence[Any]
+    ) -> Callable[[], None]:
+        """Rows that came, some with labels; the result takes them back."""
+        buckets = np.zeros(len(numbers), np.int64)
+        if self._buckets is not None:
+            names = [str(column["name"]) for column in self._buckets.columns]
+            buckets = self._buckets.assign({n: rows.column(n).to_numpy() for n in names})
+        self._ledger.write(numbers, pane=panes, bucket=buckets, predicted=predicted, label=_NONE)
+        self._outcomes.predicted(panes, buckets, predicted)
+        codes = self.codes(labels)
+        known = codes >= 0
+        back = self.labelled(numbers[known], codes[known])
+
+        def undo() -> None:
+            back()
+            self._outcomes.retracted(panes, buckets, predicted)
+            self._ledger.write(numbers, pane=NO_PANE)
+
+        return undo
+
+    def left(self, numbers: Index) -> Callable[[], None]:
+        """Rows that went; the result brings them back."""
+        panes, buckets, predicted, labels = self._read(numbers)
+        known = labels >= 0
+        joined = (panes[known], buckets[known], predicted[known], labels[known])
+        self._outcomes.unlabelled(*joined)
+        self._outcomes.retracted(panes, buckets, predicted)
+        self._ledger.write(numbers, pane=NO_PANE, label=_NONE)
+
+        def undo() -> None:
+            self._outcomes.predicted(panes, buckets, predicted)
+            self._outcomes.labelled(*joined)
+            self._ledger.write(
+                numbers, pane=panes, bucket=buckets, predicted=predicted, label=labels
+            )
+
+        return undo
+
+    def labelled(self, numbers: Index, codes: Index) -> Callable[[], None]:
+        """Labels of rows, first or corrected; the result takes them back."""
+        panes, buckets, predicted, before = self._read(numbers)
+        had = before >= 0
+        old = (panes[had], buckets[had], predicted[had], before[had])
+        new = (panes, buckets, predicted, codes)
+        self._outcomes.unlabelled(*old)
+        self._outcomes.labelled(*new)
+        self._ledger.write(numbers, label=codes)
+
+        def undo() -> None:
+            self._outcomes.unlabelled(*new)
+            self._outcomes.labelled(*old)
+            self._ledger.write(numbers, label=before)
+
+        return undo
+
+    def codes(self, labels: Sequence[Any]) -> Index:
+        """Class numbers of labels: -1 for NULL, R for a value that is no class."""
+        other = len(self._classes)
+        found = (_NONE if value is None else self._classes.get(value, other) for value in labels)
+        return np.fromiter(found, np.int64, len(labels))
+
+    def panes(self, numbers: Index) -> Index:
+        """The pane of every row; NO_PANE where it is not known."""
+        return self._ledger.read("pane", numbers)
+
+    def labels(self, numbers: Index) -> Index:
+        """The class number of every row's label; -1 where it has none."""
+        return self._ledger.read("label", numbers)
+
+    def there(self) -> list[int]:
+        """Panes with rows."""
+        return self._outcomes.panes
+
+    def tally(self, window: int) -> Tally:
+        """Counts of one window."""
+        return self._outcomes.over(self._panes_of(window))
+
+    def read(self, window: int) -> Standing:
+        """Accuracy of one window."""
+        tally = self.tally(window)
+        rates, counts = np.zeros(len(tally.live)), np.zeros(len(tally.live))
+        if self._buckets is not None:
+            rates[:-1], counts[:-1] = self._buckets.rates, self._buckets.counts
+        estimate = blend(tally.live, tally.labelled, tally.correct, rates, counts)
+        labelled, correct = int(tally.labelled.sum()), int(tally.correct.sum())
+        low, high = estimate.low, estimate.high
+        if labelled and estimate.basis != "iw":
+            always = self._sequence.interval(labelled, correct)
+            low, high = min(low, float(always[0])), max(high, float(always[1]))
+        return Standing(estimate, (low, high), int(tally.live.sum()), labelled)
+
+    def confusion(self, window: int) -> pd.DataFrame:
+        """Labelled rows of a window: predicted classes down, labels across."""
+        matrix = self.tally(window).confusion.sum(0)[: len(self._values)]
+        across = [*self._values, "other"]
+        return pd.DataFrame(
+            matrix, index=pd.Index(self._values, name="predicted"), columns=pd.Index(across)
+        )
+
+    def expire(self, before_pane: int | None, first_row: int) -> None:
+        """Forget panes and rows that are not kept any more."""
+        if before_pane is not None:
+            self._outcomes.expire(before_pane)
+        self._ledger.forget(first_row)
+
+    def _read(self, numbers: Index) -> tuple[Index, Index, Index, Index]:
+        names = ("pane", "bucket", "predicted", "label")
+        first, *rest = (self._ledger.read(name, numbers) for name in names)
+        return first, rest[0], rest[1], rest[2]
+
+
+def as_frame(standings: Mapping[Any, Standing]) -> pd.DataFrame:
+    """Accuracy of windows, by (first instant, first after it), as a frame."""
+    lines = [
+        {
+            "window_start": start,
+            "window_end": end,
+            "accuracy": found.estimate.value,
+            "low": found.estimate.low,
+            "high": found.estimate.high,
+            "basis": found.estimate.basis,
+            "coverage": found.estimate.coverage,
+            "unseen": found.estimate.unseen,
+            "drifted": found.estimate.drifted,
+            "rows": found.rows,
+            "labelled": found.labelled,
+        }
+        for (start, end), found in standings.items()
+    ]
+    return pd.DataFrame(lines)
