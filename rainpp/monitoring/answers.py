@@ -36,9 +36,11 @@ class Answers:
         self.spec, self.setup, self.timeline, self.store = spec, setup, timeline, store
         self.names = value_columns(setup)
         together = not isinstance(spec.window, Session)
+        self.fingerprint = ""
         self.emission = Emission(spec.name, self.names[0], together=together)
         self.windows: Windowed = windowed(spec.window, [side.layout for side in setup.sides])
         self.intake = Intake(setup, spec.columns, spec.window, timeline, store, self._quality())
+        self.intake.drift = spec.drift
         self.pending: Pending | None = None
         self.asked: dict[int, list[Row]] = {}
 
@@ -133,6 +135,25 @@ class Answers:
         weights[0, np.arange(len(known)), codes[known]] = 1 / len(known)
         kind = np.dtype(setup.passes.model.theta.dtype)
         return setup.passes.backward(inputs, weights.astype(kind))[1][0]
+
+    def drift(self, start: Any) -> pd.DataFrame:
+        """Features of a window, or of the last one, by how far they are from the training rows."""
+        drift, window = self.spec.drift, self.spec.window
+        assert drift is not None  # callers ask first
+        if not window.fixed:
+            panes = [0]
+        else:
+            mark = max(drift.panes(), default=0)
+            number = window.covering(mark)[0] if start is None else self._window_at(start)
+            panes = window.parts(number)
+        frame = drift.report(panes)
+        auc, loss = drift.separable(panes)
+        frame.attrs |= {"auc": auc, "log_loss": loss}
+        return frame
+
+    def _window_at(self, start: Any) -> int:
+        at = pd.Timestamp(start).value // 1000
+        return int(self.spec.window.panes(np.asarray([at]))[0])
 
     def numbers(self) -> list[int]:
         """Windows that can be read."""
@@ -255,3 +276,31 @@ class Answers:
 
 def _number(value: float) -> Reading:
     return Reading(float(value), float(value), float("nan"), np.zeros(0))
+
+
+def drift_alarm(kept: Answers, pending: Pending, seq: int) -> Alarm:
+    """The alarm that features no longer look like the training rows."""
+    first, drift = pending.accused[0], kept.spec.drift
+    assert drift is not None  # nothing else accuses
+    names = ", ".join(found.name for found in pending.accused[:5])
+    more = len(pending.accused) - 5
+    report = kept.drift(None).set_index("feature")
+    return Alarm(
+        monitor=kept.spec.name,
+        name="drift",
+        status="firing",
+        group={},
+        window=as_times(None),
+        column=first.name,
+        value=float(report.loc[first.name, "distance"]),
+        relaxed=float("nan"),
+        target=0.0,
+        should="decrease",
+        since=None,
+        rows=float(first.row),
+        vector=np.zeros(0),
+        model=kept.fingerprint,
+        seq=seq,
+        because=f"{names}{f' and {more} more' if more > 0 else ''} left the training distribution "
+        f"(e-value {np.exp(min(first.log_evidence, 700)):.3g}, row {first.row})",
+    )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rainpp.errors import DataError, SettingsError
 from rainpp.inference import encoded_rows
+from rainpp.monitoring.drift import Accused, Drift
 from rainpp.monitoring.quality import NO_PANE, Quality
 from rainpp.monitoring.setup import Columns, Setup, Streamed
 from rainpp.monitoring.tables import as_arrow, event_times
@@ -42,6 +43,7 @@ class Pending:
     late : (reason, row) of what is not counted.
     latest : the latest event time.
     judged : panes whose accuracy may have changed.
+    accused : features that no longer look like the training rows.
     undo : takes back what was changed in memory, the last first.
     """
 
@@ -53,6 +55,7 @@ class Pending:
     late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     latest: int | None = None
     judged: set[int] = field(default_factory=set[int])
+    accused: list[Accused] = field(default_factory=list[Accused])
     counted: int = 0
     repeated: int = 0
     undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -79,6 +82,7 @@ class Intake:
         self._timeline, self._store = timeline, store
         self._directories = [Directory() for _ in setup.tables]
         self.quality = quality
+        self.drift: Drift | None = None
         # Labels that came since the last summary, by table and row number.
         self.unfolded: dict[int, dict[int, Any]] = {}
         self.epoch = 0
@@ -151,6 +155,10 @@ class Intake:
             arrived = self._stored_rows(side, rows, times, numbers, (stored[0], None))
             pending.undo.append(self._judge(arrived, stored[0]))
             pending.judged |= set(self._judged_panes(times).tolist())
+        if self.drift is not None:
+            accused, back = self.drift.take(rows, self._judged_panes(times))
+            pending.accused += accused
+            pending.undo.append(back)
         pending.latest = max(pending.latest or int(times.max()), int(times.max()))
         pending.counted += rows.num_rows
 
@@ -270,6 +278,14 @@ class Intake:
             rows.column(str(self._columns.label)).to_pylist(),
         )
 
+    def compare_again(self, side: int, first: int) -> None:
+        """Compare stored rows from a number on with the training rows, where they are all kept."""
+        rows = self._store.rows(side, "*", f'"{ROW}" >= {first}')
+        if self.drift is None or not rows.num_rows:
+            return
+        if set(self.drift.columns) <= set(rows.column_names):
+            self.drift.take(rows, self._judged_panes(rows.column(TIME).to_numpy()))
+
     def _judged_panes(self, times: Index) -> Index:
         return self._window.panes(times) if self._window.fixed else np.zeros_like(times)
 
@@ -302,7 +318,8 @@ class Intake:
     def _read(self, table: Streamed, given: pa.Table) -> pa.Table:
         """The columns a monitor reads, in the types of the first batch; labels may be missing."""
         label = self._columns.label
-        names = list(dict.fromkeys([*self._meaning(), *table.read, *table.arguments]))
+        compared = () if self.drift is None else self.drift.columns
+        names = list(dict.fromkeys([*self._meaning(), *table.read, *table.arguments, *compared]))
         if label is not None and label not in given.column_names:
             names = [name for name in names if name != label]
             rows = table.schema.fitted(given, names)

@@ -38,7 +38,6 @@ class Kept(Answers):
 
     def __init__(self, spec: Spec, setup: Setup, timeline: Timeline, store: Store) -> None:
         super().__init__(spec, setup, timeline, store)
-        self.fingerprint = ""
         self.delta: list[Sums] = []
         self._placed: set[int] = set()
 
@@ -69,11 +68,20 @@ class Kept(Answers):
         places.update(dict.fromkeys(self.emission.due(mark, self.bounds)))
         return self._said(list(places), mark, seq)
 
+    def _restore_drift(self) -> None:
+        """What the summary knew, and the rows stored since."""
+        drift, saved = self.spec.drift, self.store.drift()
+        if drift is not None:
+            first = 0 if saved is None else drift.restore(saved)
+            self.intake.compare_again(0, first)
+
     def _forget_quality(self, horizon: int) -> None:
         quality, window = self.intake.quality, self.spec.window
+        pane = int(window.panes(np.asarray([horizon]))[0]) if window.fixed else None
         if quality is not None:
-            pane = int(window.panes(np.asarray([horizon]))[0]) if window.fixed else None
             quality.expire(pane, self.intake.first_row)
+        if self.spec.drift is not None and pane is not None:
+            self.spec.drift.expire(pane)
 
     def _said(self, places: Sequence[tuple[int, Key]], mark: int | None, seq: int) -> list[Spoken]:
         by_window: dict[int, list[Key]] = {}
@@ -128,6 +136,7 @@ class Kept(Answers):
             self._read_back(begin=epochs[-1][3])
         for side in range(len(setup.tables)):
             self.intake.restore(side)
+        self._restore_drift()
         return position
 
     def _read_back(self, begin: int) -> None:
@@ -181,6 +190,7 @@ class Kept(Answers):
             windows=self.emission.body(),
             forget=forget,
             keep_from=position.seq - _KEPT_CHANGES,
+            drift=None if self.spec.drift is None else self.spec.drift.save(self.intake.next_row),
             labels=self.intake.unfolded,
             label=self.spec.columns.label,
         )

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rainpp.errors import ArtifactError, DataError, RainError, SettingsError
+from rainpp.errors import ArtifactError, ComplaintError, DataError, RainError, SettingsError
 from rainpp.index.artifact import Index
 from rainpp.inference import RegisteredModel
 from rainpp.model import Model
 from rainpp.monitoring.alarm import Alarm, Watch
+from rainpp.monitoring.answers import drift_alarm
 from rainpp.monitoring.batch import Batch, Operation, Taken
 from rainpp.monitoring.context import Context, check_same
 from rainpp.monitoring.delta import Delta
@@ -43,6 +44,8 @@ from rainpp.stream.store import Entry, Store, Written
 
 # Batches between summaries: opening the file adds up at most so many changes.
 _SUMMARY_EVERY = 256
+# What handlers are named by that are no alarm of a user's.
+_TAKEN = ("", "*", "change", "drift")
 Handler = Callable[[Alarm | Delta, Context], Any]
 
 
@@ -231,7 +234,7 @@ class Monitor:
         SettingsError : the condition or an option is wrong, or the name is taken.
         """
         with self._lock:
-            if not isinstance(name, str) or name in ("", "*", "change"):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(name, str) or name in _TAKEN:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise SettingsError(f"`name` is {name!r}; give the alarm a name of its own.")
             if name in self._watches:
                 raise SettingsError(f"there is an alarm {name!r} already; choose another name.")
@@ -263,7 +266,7 @@ class Monitor:
         """
         if not callable(handler):
             raise SettingsError(f"`handler` is {handler!r}; give a function of (alarm, context).")
-        known = {"*", "change", *self._watches}
+        known = {*_TAKEN, *self._watches} - {""}
         if name not in known:
             raise SettingsError(f"there is no alarm {name!r}; known: {', '.join(sorted(known))}.")
         self._handlers.append((name, handler))
@@ -381,6 +384,8 @@ class Monitor:
             alarm = watch.look(item, self.spec.name, kept.fingerprint, seq + len(found))
             if alarm is not None:
                 found.append(alarm)
+        if pending.accused:
+            found.append(drift_alarm(kept, pending, seq + len(found)))
         return found
 
     def _written(
@@ -493,7 +498,7 @@ class Monitor:
             spec.columns,
             window=spec.window,
             keep=spec.keep,
-            also=spec.bucket_columns,
+            also=spec.also,
             con=duckdb.connect(),
         )
         kept = Kept(spec, setup, self._timeline, self._store)
@@ -518,6 +523,30 @@ class Monitor:
             )
         return self._kept
 
+    def drift(self, window: Any = None) -> pd.DataFrame:
+        """Features by how far they are from the training rows in a window, the furthest first.
+
+        Columns: `feature`, `distance` (K-S), `missing`, `evidence` (log10 of the e-value of the
+        whole stream), `accused`. `frame.attrs` has "auc" and "log_loss" of a classifier that tells
+        live rows from training rows: 0.5 and 0.69 where it cannot.
+
+        Parameters
+        ----------
+        window : its first instant; by default the last one.
+
+        Raises
+        ------
+        SettingsError : the monitor has no `reference`.
+        DataError : no such window is kept.
+        """
+        if self.spec.drift is None:
+            raise SettingsError(
+                "there is nothing to compare with; give the training columns, reference={...}, "
+                "when the monitor is made."
+            )
+        with self._lock:
+            return self._ready().drift(window)
+
     def _with_quality(self) -> tuple[Kept, Quality]:
         kept = self._ready()
         if kept.intake.quality is None:
@@ -535,6 +564,11 @@ class Monitor:
         kept = self._ready()
         check_same(about.model, kept.fingerprint)
         if isinstance(about, Alarm):
+            if about.name == "drift":
+                raise ComplaintError(
+                    "drift is of the rows, not of an answer: no training row is behind it. See "
+                    "monitor.drift()."
+                )
             if not np.isfinite(about.vector).all():
                 raise RainError(
                     "the inputs of the rows are not kept, so there is no gradient of their "

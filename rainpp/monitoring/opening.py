@@ -12,6 +12,7 @@ from rainpp.errors import QueryError, SettingsError
 from rainpp.index.artifact import Index
 from rainpp.inference import Encode, RegisteredModel
 from rainpp.model import Model
+from rainpp.monitoring.drift import Drift
 from rainpp.monitoring.monitor import Monitor
 from rainpp.monitoring.setup import Columns, Keep, table_names
 from rainpp.monitoring.spec import Spec
@@ -45,6 +46,7 @@ def monitor(
     idle: Any = "5m",
     keep: Keep = "auto",
     buckets: Buckets | None = None,
+    reference: Any = None,
     store: str | Path = _MEMORY,
 ) -> Monitor:
     """Watch a query over a growing table of predictions.
@@ -71,6 +73,8 @@ def monitor(
         smaller.
     buckets : a reference for the accuracy of rows without labels: `rainpp.buckets.Buckets.fit` over
         rows the model was not trained on, and whether it was right.
+    reference : training columns by name, such as {"image": images}: live rows are compared with
+        them, see `Monitor.drift`, and the alarm "drift" goes off when a feature has moved.
     store : path of the state file; in memory by default.
 
     Raises
@@ -99,6 +103,7 @@ def monitor(
         microseconds(idle, "idle"),
         keep,
         buckets,
+        None if reference is None else Drift.of(reference),
     )
     if buckets is not None and label is None:
         raise SettingsError("`buckets` are for accuracy; name the column of labels, label='...'.")

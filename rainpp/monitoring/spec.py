@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rainpp.monitoring.drift import Drift
 from rainpp.monitoring.setup import Columns, Keep
 from rainpp.stream.buckets import Buckets
 from rainpp.stream.window import Window
@@ -24,10 +25,11 @@ class Spec:
     idle: int
     keep: Keep
     buckets: Buckets | None = None
+    drift: Drift | None = None
 
     @property
-    def bucket_columns(self) -> tuple[str, ...]:
-        """Columns by which rows fall into buckets of like accuracy."""
+    def also(self) -> tuple[str, ...]:
+        """Columns that are kept although the query does not read them: those of the buckets."""
         found = () if self.buckets is None else self.buckets.columns
         return tuple(str(column["name"]) for column in found)
 

@@ -9,7 +9,7 @@ Tables of a monitor lie in a schema of its name and may be read by anyone, with 
   reads.
 - ``batches (batch, source, upto, latest, change, said, labels)``: what each batch since the last
   summary added; its labels are written into the rows by the next one.
-- ``panes``, ``sources``, ``windows``: the summary, written every few hundred batches.
+- ``panes``, ``sources``, ``windows``, ``drift``: the summary, written every few hundred batches.
 - ``outbox (seq, batch, kind, body)``: every change, in order, as JSON.
 - ``late (batch, source, reason, body)``: rows that were not counted, and why.
 """
@@ -41,6 +41,7 @@ CREATE TABLE batches (batch BIGINT, source VARCHAR, upto BIGINT, latest BIGINT, 
 CREATE TABLE panes (batch BIGINT, change BLOB);
 CREATE TABLE sources (source VARCHAR, upto BIGINT, latest BIGINT);
 CREATE TABLE windows (body VARCHAR);
+CREATE TABLE drift (state BLOB);
 CREATE TABLE outbox (seq BIGINT, batch BIGINT, kind VARCHAR, body VARCHAR);
 CREATE TABLE late (batch BIGINT, source VARCHAR, reason VARCHAR, body VARCHAR);
 CREATE TABLE alarms (batch BIGINT, name VARCHAR, body VARCHAR)
@@ -187,6 +188,7 @@ class Store:
         windows: list[Any],
         forget: dict[int, int],
         keep_from: int,
+        drift: bytes | None,
         labels: dict[int, dict[int, Any]],
         label: str | None,
     ) -> None:
@@ -196,15 +198,18 @@ class Store:
         ----------
         forget : for each side the event time before which rows are deleted.
         keep_from : the first line of the outbox that stays.
+        drift : how live rows compare with the training rows.
         labels : of rows of every side, by row number, to be written into the column `label`.
         """
         with self._errors("write"), self._transaction():
-            for table in ("panes", "batches", "sources", "windows"):
+            for table in ("panes", "batches", "sources", "windows", "drift"):
                 self._con.execute(f"DELETE FROM {table}")
             self._insert("panes", [(batch, pack(records))])
             if sources:
                 self._insert("sources", [(name, *values) for name, values in sources.items()])
             self._insert("windows", [(_text(windows),)])
+            if drift is not None:
+                self._insert("drift", [(drift,)])
             for side, found in labels.items():
                 if found:
                     self._relabel(side, found, str(label))
@@ -250,6 +255,12 @@ class Store:
             return {
                 name: (upto, latest) for name, upto, latest in self._con.execute(sql).fetchall()
             }
+
+    def drift(self) -> bytes | None:
+        """How live rows compared with the training rows at the last summary."""
+        with self._errors("read"):
+            found = self._con.execute("SELECT state FROM drift").fetchall()
+        return found[0][0] if found else None
 
     def last_batch(self) -> int:
         """Number of the last batch, -1 before the first."""
