@@ -83,16 +83,20 @@ def rainpp(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", help="Folder for report.html.")] = Path(),
+    output: Annotated[Path, typer.Option("--output", help="Folder for what is written.")] = Path(),
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Watch a stream instead, and find it from an alarm.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Corrupt bundled real data, find the corruption from a complaint, prove it by retraining."""
     with reporting(debug=debug):
-        from rainpp.demo import run_demo
+        import rainpp.demo as room
 
         with ProgressBars() as progress:
-            summary = run_demo(output, progress=progress)
+            run = room.run_stream_demo if stream else room.run_demo
+            summary = run(output, progress=progress)
         if as_json:
             show_json(summary.as_dict())
         else:

@@ -7,6 +7,7 @@ ones heals the counts. The planted errors are used to judge the ranking, never t
 """
 
 from rainpp.demo.run import run_demo
+from rainpp.demo.stream import StreamSummary, run_stream_demo
 from rainpp.demo.summary import DemoSummary, DigitCount
 
-__all__ = ["DemoSummary", "DigitCount", "run_demo"]
+__all__ = ["DemoSummary", "DigitCount", "StreamSummary", "run_demo", "run_stream_demo"]

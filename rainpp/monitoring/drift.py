@@ -110,6 +110,11 @@ class Drift:
         self._test.update(live)
         return [found for found in self._test.alarms() if found.name not in known], undo
 
+    @property
+    def accused(self) -> list[Accused]:
+        """Features that have left the training distribution, the first ones first."""
+        return self._test.alarms()
+
     def panes(self) -> list[int]:
         """Panes with rows."""
         return list(self._counts)

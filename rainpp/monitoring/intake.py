@@ -157,7 +157,8 @@ class Intake:
             pending.judged |= set(self._judged_panes(times).tolist())
         if self.drift is not None:
             accused, back = self.drift.take(rows, self._judged_panes(times))
-            pending.accused += accused
+            if len(accused) == len(self.drift.accused):  # nothing was accused before
+                pending.accused += accused
             pending.undo.append(back)
         pending.latest = max(pending.latest or int(times.max()), int(times.max()))
         pending.counted += rows.num_rows

@@ -74,7 +74,7 @@ def monitor(
     buckets : a reference for the accuracy of rows without labels: `rainpp.buckets.Buckets.fit` over
         rows the model was not trained on, and whether it was right.
     reference : training columns by name, such as {"image": images}: live rows are compared with
-        them, see `Monitor.drift`, and the alarm "drift" goes off when a feature has moved.
+        them, see `Monitor.drift`, and the alarm "drift" goes off once a feature has moved.
     store : path of the state file; in memory by default.
 
     Raises
