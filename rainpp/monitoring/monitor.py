@@ -46,7 +46,7 @@ from rainpp.stream.store import Entry, Store, Written
 _SUMMARY_EVERY = 256
 # What handlers are named by that are no alarm of a user's.
 _TAKEN = ("", "*", "change", "drift")
-Handler = Callable[[Alarm | Delta, Context], Any]
+Handler = Callable[[Any, Context], Any]
 
 
 class Monitor:
