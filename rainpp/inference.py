@@ -441,7 +441,7 @@ def _default_inputs(
         )
     if len(arrays) == 1 and arrays[0].ndim > 1:
         array = arrays[0]
-        return array.astype(dtype) if array.dtype.kind == "f" else array
+        return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
     if any(array.ndim > 1 for array in arrays):
         raise DataError(
             f"`{registered.name}` has array and scalar arguments; pass encode= to combine them."

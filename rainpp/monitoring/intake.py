@@ -139,8 +139,9 @@ class Intake:
         rows = self._read(table, given)
         times = self._times(rows)
         keep, reasons = self._in_time(times)
-        self._set_aside(pending, rows, reasons)
-        rows, times = rows.filter(pa.array(keep)), times[keep]
+        if not keep.all():
+            self._set_aside(pending, rows, reasons)
+            rows, times = rows.filter(pa.array(keep)), times[keep]
         rows, times, keys = self._new_ones(pending, side, rows, times)
         if not rows.num_rows:
             return

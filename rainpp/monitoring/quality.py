@@ -29,6 +29,9 @@ _KINDS = {"pane": np.int64, "bucket": np.int32, "predicted": np.int16, "label": 
 _EMPTY = {"pane": NO_PANE, "bucket": _NONE, "predicted": _NONE, "label": _NONE}
 
 
+_SHOWN = ("low", "high", "basis", "coverage", "unseen", "drifted")
+
+
 class Ledger:
     """For every row since the oldest that is kept: pane, bucket, predicted class, label.
 
@@ -69,18 +72,24 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Standing:
-    """Accuracy of one window.
-
-    Attributes
-    ----------
-    sure : where it lies, however often one has looked while labels came: the estimate's interval,
-        widened to hold at all times for the labels alone.
-    """
+    """Accuracy of one window."""
 
     estimate: Estimate
-    sure: tuple[float, float]
     rows: int
     labelled: int
+    correct: int
+
+    @property
+    def sure(self) -> tuple[float, float]:
+        """Where it lies, however often one has looked while labels came.
+
+        The estimate's interval, widened to hold at all times for the labels alone.
+        """
+        low, high = self.estimate.low, self.estimate.high
+        if not self.labelled or self.estimate.basis == "iw":
+            return low, high
+        always = MeanSequence(_ALPHA).interval(self.labelled, self.correct)
+        return min(low, float(always[0])), max(high, float(always[1]))
 
 
 class Quality:
@@ -99,7 +108,6 @@ class Quality:
         # One class more, for labels that the model does not know.
         self._outcomes = Outcomes(len(self._classes) + 1, buckets=width)
         self._ledger = Ledger()
-        self._sequence = MeanSequence(_ALPHA)
 
     def arrived(
         self, numbers: Index, panes: Index, predicted: Index, rows: pa.Table, labels: Sequence[Any]
@@ -186,12 +194,10 @@ class Quality:
         if self._buckets is not None:
             rates[:-1], counts[:-1] = self._buckets.rates, self._buckets.counts
         estimate = blend(tally.live, tally.labelled, tally.correct, rates, counts)
-        labelled, correct = int(tally.labelled.sum()), int(tally.correct.sum())
-        low, high = estimate.low, estimate.high
-        if labelled and estimate.basis != "iw":
-            always = self._sequence.interval(labelled, correct)
-            low, high = min(low, float(always[0])), max(high, float(always[1]))
-        return Standing(estimate, (low, high), int(tally.live.sum()), labelled)
+        live, labelled, correct = (
+            int(part.sum()) for part in (tally.live, tally.labelled, tally.correct)
+        )
+        return Standing(estimate, live, labelled, correct)
 
     def confusion(self, window: int) -> pd.DataFrame:
         """Labelled rows of a window: predicted classes down, labels across."""
@@ -215,20 +221,14 @@ class Quality:
 
 def as_frame(standings: Mapping[Any, Standing]) -> pd.DataFrame:
     """Accuracy of windows, by (first instant, first after it), as a frame."""
-    lines = [
-        {
-            "window_start": start,
-            "window_end": end,
-            "accuracy": found.estimate.value,
-            "low": found.estimate.low,
-            "high": found.estimate.high,
-            "basis": found.estimate.basis,
-            "coverage": found.estimate.coverage,
-            "unseen": found.estimate.unseen,
-            "drifted": found.estimate.drifted,
-            "rows": found.rows,
-            "labelled": found.labelled,
-        }
-        for (start, end), found in standings.items()
-    ]
-    return pd.DataFrame(lines)
+    parts = list(standings.values())
+    estimates = [found.estimate for found in parts]
+    columns: dict[str, Any] = {
+        "window_start": pd.to_datetime([start for start, _ in standings]),
+        "window_end": pd.to_datetime([end for _, end in standings]),
+        "accuracy": [estimate.value for estimate in estimates],
+        **{name: [getattr(item, name) for item in estimates] for name in _SHOWN},
+        "rows": [found.rows for found in parts],
+        "labelled": [found.labelled for found in parts],
+    }
+    return pd.DataFrame(columns)

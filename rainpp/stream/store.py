@@ -33,6 +33,8 @@ from rainpp.stream.cells import Sums
 from rainpp.stream.packing import as_json, from_json, pack, unpack
 
 FORMAT = 1
+# Lines that go into one statement; more are quicker as an Arrow table, which costs 0.7 ms.
+_FEW = 32
 _TABLES = """
 CREATE TABLE about (name VARCHAR, value VARCHAR);
 CREATE TABLE epochs (epoch INTEGER, model VARCHAR, "index" VARCHAR, batch BIGINT);
@@ -159,8 +161,9 @@ class Store:
                         f'DELETE FROM rows_{side} WHERE "__row" IN (SELECT number FROM {gone})'
                     )
             for side, rows in what.arrived.items():
-                with registered(self._con, rows) as new:
-                    self._con.execute(f"INSERT INTO rows_{side} SELECT * FROM {new}")
+                # DuckDB finds `rows` by its name: 0.8 ms for 1000 rows, registered 1.5 ms.
+                self._con.execute(f"INSERT INTO rows_{side} SELECT * FROM rows")
+                del rows
             change = pack(what.change) if what.change else None
             said = _text(what.said) if what.said else None
             labels = _text(_listed(what.labels)) if what.labels else None
@@ -345,21 +348,20 @@ class Store:
             )
 
     def _insert(self, table: str, lines: Iterable[Sequence[Any]]) -> None:
-        listed = list(lines)
-        holes = ", ".join("?" * len(listed[0]))
-        for line in listed:
-            self._con.execute(f"INSERT INTO {table} VALUES ({holes})", list(line))
+        listed = [list(line) for line in lines]
+        holes = f"({', '.join('?' * len(listed[0]))})"
+        self._con.execute(
+            f"INSERT INTO {table} VALUES {', '.join([holes] * len(listed))}",
+            [value for line in listed for value in line],
+        )
 
     def _insert_outbox(self, batch: int, entries: Sequence[Entry]) -> None:
-        lines = pa.table(
-            {
-                "seq": [entry.seq for entry in entries],
-                "batch": pa.array([batch] * len(entries), pa.int64()),
-                "kind": [entry.kind for entry in entries],
-                "body": [_text(entry.body) for entry in entries],
-            }
-        )
-        with registered(self._con, lines) as new:
+        lines = [(entry.seq, batch, entry.kind, _text(entry.body)) for entry in entries]
+        if len(lines) <= _FEW:
+            self._insert("outbox", lines)
+            return
+        columns = zip(("seq", "batch", "kind", "body"), zip(*lines, strict=True), strict=True)
+        with registered(self._con, pa.table(dict(columns))) as new:
             self._con.execute(f"INSERT INTO outbox SELECT * FROM {new}")
 
     def _exists(self, table: str) -> bool:
