@@ -20,6 +20,7 @@ from experiments import (
     tables_processes,
     tables_repairs,
     tables_search,
+    tables_streams,
 )
 from experiments.markdown import table
 
@@ -73,6 +74,9 @@ def render() -> str:
         "plausibility": tables_repairs.plausibility,
         "adult_vague": tables_repairs.adult_vague,
         "wrong_complaints": tables_online.wrong_complaints,
+        "streams": tables_streams.streams,
+        "stream_accuracy": tables_streams.accuracy,
+        "stream_drift": tables_streams.drift,
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,
         "offline_matmul": tables_processes.matmul,
