@@ -18,8 +18,8 @@ def streams(body: Run) -> str:
         f"MNIST logistic regression, {settings['training_rows']:,} training rows, k = "
         f"{settings['k']}; a count by source of each hour.\nBatches of "
         f"{settings['batch']:,} images: the model's own forward pass over the same rows in the "
-        "same\nrun, and what the monitor takes beyond it. State in a file is on disk when the batch "
-        "ends.\n"
+        "same\nrun, and what the monitor takes beyond it. State in a file is on disk when the "
+        "batch ends.\n"
     )
     return "\n".join(
         [
@@ -78,8 +78,8 @@ def drift(body: Run) -> str:
         f"{speed[1000]['million_values_a_second']:.0f} million values a second in batches of "
         "1000. A classifier that learns in one pass: "
         f"{online[1000]['microseconds_a_row']:.1f}\nmicroseconds a row; it sees a shift in the "
-        f"same window as one trained anew on every window in {_same(onset)} of {len(onset)} runs.\nRows "
-        "until a shift of 0.3 standard deviations in one feature is sure, and of a rule that "
+        f"same window as one trained anew on every window in {_same(onset)} of {len(onset)} "
+        "runs.\nRows until a shift of 0.3 standard deviations in one feature is sure, and of a rule that "
         "knows which,\nwhen and by how much; streams without drift that were ever accused.\n"
     )
     delay = [
