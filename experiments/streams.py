@@ -252,16 +252,16 @@ def _found(rate: float, seed: int) -> dict[str, Any]:
     con.register_table("scans", pa.table({"image": column_of(digits().test_inputs)}))
     con.register_model("predict", model, index)
     offline = con.sql(IN_LIST).complain("n", should="increase").rank()
-    online = float(auc_r(found[0][1].row_scores(), planted)) if found else float("nan")
-    whole = float(auc_r(offline.row_scores(), planted))
+    online = round(float(auc_r(found[0][1].row_scores(), planted)), 4) if found else None
+    whole = round(float(auc_r(offline.row_scores(), planted)), 4)
     return {
         "part": "first alarm",
         "rate": rate,
         "seed": seed,
         "scans_until_alarm": seen if found else None,
-        "auc_r_at_first_alarm": round(online, 4),
-        "auc_r_offline": round(whole, 4),
-        "ratio": round(online / whole, 4),
+        "auc_r_at_first_alarm": online,
+        "auc_r_offline": whole,
+        "ratio": None if online is None else round(online / whole, 4),
     }
 
 
