@@ -80,7 +80,8 @@ def drift(body: Run) -> str:
         f"{online[1000]['microseconds_a_row']:.1f}\nmicroseconds a row; it sees a shift in the "
         f"same window as one trained anew on every window in {_same(onset)} of {len(onset)} "
         "runs.\nRows until a shift of 0.3 standard deviations in one feature is sure, and of a "
-        "rule that knows which,\nwhen and by how much; streams without drift that were ever accused.\n"
+        "rule that knows which,\nwhen and by how much; streams without drift that were ever "
+        "accused.\n"
     )
     delay = [
         [
