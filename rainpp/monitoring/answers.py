@@ -16,7 +16,7 @@ from rainpp.monitoring.emission import INTERVAL, Bounds, Emission, as_times
 from rainpp.monitoring.intake import EPOCH, ROW, TIME, Intake, Pending
 from rainpp.monitoring.quality import Quality, Standing
 from rainpp.monitoring.recomputed import chosen_rows, recomputed_rows, value_columns
-from rainpp.monitoring.setup import Setup
+from rainpp.monitoring.setup import Setup, check_names
 from rainpp.monitoring.spec import Spec
 from rainpp.monitoring.timeline import Timeline
 from rainpp.stream.cells import Key
@@ -35,6 +35,7 @@ class Answers:
     def __init__(self, spec: Spec, setup: Setup, timeline: Timeline, store: Store) -> None:
         self.spec, self.setup, self.timeline, self.store = spec, setup, timeline, store
         self.names = value_columns(setup)
+        check_names(self.names)
         together = not isinstance(spec.window, Session)
         self.fingerprint = ""
         self.emission = Emission(spec.name, self.names[0], together=together)

@@ -30,6 +30,7 @@ class Taken:
     rows : counted.
     repeated : rows and labels that were known already.
     late : rows, labels and retractions set aside; see `Monitor.late`.
+    set_aside : what they were, and why: {"reason": ..., and a value for each column}.
     replayed : the offset had been seen: nothing was done.
     """
 
@@ -40,20 +41,24 @@ class Taken:
     replayed: bool
     deltas: list[Any] = field(default_factory=list[Any], repr=False)
     alarms: list[Any] = field(default_factory=list[Any], repr=False)
+    set_aside: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]], repr=False)
 
 
 class Batch:
-    """Collects rows, labels and retractions; make one with `Monitor.batch`.
+    """Collects rows, labels and retractions; make one with `Monitor.batch` for each block.
+
+    A block that an exception leaves takes nothing in.
 
     Attributes
     ----------
+    operations : what was said in the block.
     taken : what became of it, once the block has ended.
     """
 
-    def __init__(self, commit: Callable[[list[Operation]], Taken]) -> None:
+    def __init__(self, commit: Callable[[Batch], None]) -> None:
         self._commit = commit
-        self._operations: list[Operation] = []
-        self._open = False
+        self.operations: list[Operation] = []
+        self._open = self._used = False
         self.taken: Taken | None = None
 
     def predictions(self, rows: Any, *, table: str | None = None) -> None:
@@ -61,15 +66,21 @@ class Batch:
         self._add(Operation("predictions", rows, table))
 
     def feedback(self, rows: Any, *, table: str | None = None) -> None:
-        """Labels: a table with the columns of ids and of labels."""
+        """Labels: a table with the columns of ids and of labels.
+
+        A later label of a row corrects an earlier one, and NULL takes it back. A label that is no
+        class of the model counts as wrong; one whose row is not known is set aside.
+        """
         self._add(Operation("feedback", rows, table))
 
     def retract(self, ids: Any, *, table: str | None = None) -> None:
-        """Ids of rows that no longer count."""
+        """Ids of rows that no longer count; a row may come again under such an id."""
         self._add(Operation("retract", ids, table))
 
     def __enter__(self) -> Batch:
-        self._open = True
+        if self._used:
+            raise DataError("this batch has been used; call `monitor.batch(...)` for each block.")
+        self._open = self._used = True
         return self
 
     def __exit__(
@@ -80,11 +91,11 @@ class Batch:
     ) -> None:
         self._open = False
         if kind is None:
-            self.taken = self._commit(self._operations)
+            self._commit(self)
 
     def _add(self, operation: Operation) -> None:
         if not self._open:
             raise DataError(
                 "the batch is not open; write `with monitor.batch(...) as b:` and call inside."
             )
-        self._operations.append(operation)
+        self.operations.append(operation)

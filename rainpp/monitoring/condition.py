@@ -107,11 +107,16 @@ class Condition:
 
 
 def _conjuncts(node: exp.Expr) -> list[exp.Expr]:
-    if isinstance(node, exp.Paren):
-        return _conjuncts(node.this)
-    if isinstance(node, exp.And):
-        return [*_conjuncts(node.left), *_conjuncts(node.right)]
-    return [node]
+    found, waiting = list[exp.Expr](), [node]
+    while waiting:  # not by recursion: conditions may be longer than Python's stack
+        part = waiting.pop()
+        if isinstance(part, exp.Paren):
+            waiting.append(part.this)
+        elif isinstance(part, exp.And):
+            waiting += [part.right, part.left]
+        else:
+            found.append(part)
+    return found
 
 
 def _comparison(node: exp.Expr, columns: Sequence[str]) -> Comparison | None:
@@ -135,7 +140,8 @@ def _number(node: exp.Expr) -> float | None:
         return None if inner is None else -inner
     if isinstance(node, exp.Literal) and not node.is_string:
         try:
-            return float(node.this)
+            found = float(node.this)
         except ValueError:
             return None
+        return found if math.isfinite(found) else None
     return None

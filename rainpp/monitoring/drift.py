@@ -40,6 +40,13 @@ class Drift:
         self._reference, self._test, self._adversary = reference, test, adversary
         self._counts: dict[int, NDArray[np.int64]] = {}
         self._tallies: dict[int, Tally] = {}
+        self._begin = self._test.to_arrays(), self._adversary.to_arrays()
+
+    def reset(self) -> None:
+        """As if no live row had been seen."""
+        self._test = ExchangeabilityTest.from_arrays(self._begin[0])
+        self._adversary = Adversary.from_arrays(self._begin[1])
+        self._counts, self._tallies = {}, {}
 
     @staticmethod
     def of(reference: Any, *, alpha: float = 0.05, seed: int = 0) -> Drift:

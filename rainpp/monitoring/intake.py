@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionArray
 
 from rainpp.errors import DataError, SettingsError
 from rainpp.inference import encoded_rows
@@ -17,6 +21,7 @@ from rainpp.monitoring.quality import NO_PANE, Quality
 from rainpp.monitoring.setup import Columns, Setup, Streamed
 from rainpp.monitoring.tables import as_arrow, event_times
 from rainpp.monitoring.timeline import Timeline
+from rainpp.relax.catalog import quote
 from rainpp.stream.cells import Sums
 from rainpp.stream.directory import Directory, Keys, id_keys
 from rainpp.stream.packing import as_json
@@ -103,15 +108,13 @@ class Intake:
 
     def restore(self, side: int) -> None:
         """Find the ids of stored rows again, and what their labels say."""
-        columns = f'"{ROW}"' + ("" if self._columns.id is None else f', "{self._columns.id}"')
+        columns = f'"{ROW}"' + ("" if self._columns.id is None else f", {quote(self._columns.id)}")
         rows = self._store.rows(side, columns)
         if self.quality is not None:
             ours = self._store.rows(side, "*", f'"{EPOCH}" = {self.epoch}')
             known = self._with_new_labels(None, side, ours.cast(self.stored_schema(side)))
             self._judge(known, _matrix(known.column(CHANCES)) if known.num_rows else None)
         numbers = rows.column(0).to_numpy()
-        if rows.num_rows:
-            self.next_row = max(self.next_row, int(numbers[-1]) + 1)
         if self._columns.id is not None:
             keys = id_keys(rows.column(1), self._columns.id)
             self._directories[side].add(keys, numbers)
@@ -126,7 +129,7 @@ class Intake:
         """Forget the ids of stored rows older than an instant."""
         if self._columns.id is None:
             return
-        old = self._store.rows(side, f'"{self._columns.id}"', f'"{TIME}" < {before}')
+        old = self._store.rows(side, quote(self._columns.id), f'"{TIME}" < {before}')
         if old.num_rows:
             self._directories[side].remove(id_keys(old.column(0), self._columns.id))
 
@@ -146,6 +149,7 @@ class Intake:
         if not rows.num_rows:
             return
         numbers = np.arange(self.next_row, self.next_row + rows.num_rows)
+        pending.undo.append(partial(setattr, self, "next_row", self.next_row))
         self.next_row += rows.num_rows
         made = self._rows(side, rows, times, numbers)
         stored = self._change(pending, side, made)
@@ -170,13 +174,12 @@ class Intake:
             raise SettingsError(
                 "rows cannot be taken back with keep='nothing'; use keep='gradients' or 'inputs'."
             )
-        name, keys = self._id_column(side, ids)
+        name, column = self._id_column(side, ids)
+        keys = id_keys(column, name)
         numbers = self._directories[side].find(keys)
-        unknown = np.flatnonzero(numbers < 0)
-        for place in unknown:
-            pending.late.append(
-                ("retraction of an unknown id", {name: as_json(ids_at(ids, int(place)))})
-            )
+        for place in np.flatnonzero(numbers < 0).tolist():
+            row = {name: as_json(column[place].as_py())}
+            pending.late.append(("retraction of an unknown id", row))
         known = np.unique(numbers[numbers >= 0])
         if not len(known):
             return
@@ -547,16 +550,16 @@ class Intake:
         directory.add(keys, numbers)
         pending.undo.append(lambda: directory.remove(keys))
 
-    def _id_column(self, side: int, ids: Any) -> tuple[str, Keys]:
+    def _id_column(self, side: int, ids: Any) -> tuple[str, pa.ChunkedArray]:
         name = self._columns.id
         if name is None:
             raise SettingsError("rows are taken back by id; name the column of ids, id='...'.")
-        kind = self._setup.tables[side].schema.schema.field(name).type
-        try:
-            column = pa.chunked_array([pa.array(ids_of(ids), kind)])
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as problem:
-            raise DataError(f"`ids` cannot be read as {kind}: {problem}.") from None
-        return name, id_keys(column, name)
+        schema, listed = self._setup.tables[side].schema, listed_ids(ids)
+        if isinstance(listed, list) and all(type(value) is int for value in listed):
+            # Arrow guesses 64 bits with a sign, which the largest ids exceed.
+            with suppress(pa.ArrowException, OverflowError):
+                listed = pa.array(listed, schema.schema.field(name).type)
+        return name, schema.fitted(as_arrow({name: listed}, "ids"), [name]).column(0)
 
 
 def _among(rows: pa.Table, numbers: Any, *, there: bool) -> pa.Array:
@@ -564,20 +567,21 @@ def _among(rows: pa.Table, numbers: Any, *, there: bool) -> pa.Array:
     return pa.array(np.isin(rows.column(ROW).to_numpy(), numbers) == there)
 
 
-def ids_of(ids: Any) -> Any:
-    """Ids as a list or an Arrow array."""
-    if isinstance(ids, pa.ChunkedArray):
-        return ids.combine_chunks()
-    if isinstance(ids, str | bytes | int) or not hasattr(ids, "__len__"):
-        raise DataError(f"`ids` is {ids!r}; give a list of ids.")
-    return ids
+def listed_ids(ids: Any) -> Any:
+    """Ids as a list or an array.
 
-
-def ids_at(ids: Any, place: int) -> Any:
-    """One id as a Python value."""
-    value = ids[place]
-    value = value.as_py() if isinstance(value, pa.Scalar) else value
-    return value.item() if isinstance(value, np.generic) else value
+    Raises
+    ------
+    DataError : they are one id, a table, or no list.
+    """
+    if isinstance(ids, pa.Array | pa.ChunkedArray | pd.Series | np.ndarray):
+        return ids
+    if isinstance(ids, ExtensionArray):
+        return pd.Series(ids)
+    if isinstance(ids, Sequence | Set) and not isinstance(ids, str | bytes):
+        return list(ids)
+    shown = repr(ids) if isinstance(ids, str | bytes | int | None) else f"a {type(ids).__name__}"
+    raise DataError(f"`ids` is {shown}; give a list, or a column, of ids.")
 
 
 def _json_row(row: Mapping[str, Any]) -> dict[str, Any]:

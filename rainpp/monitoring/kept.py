@@ -26,11 +26,34 @@ _KEPT_CHANGES = 100_000
 
 @dataclass(eq=False)
 class Position:
-    """How far the stream has been taken in: batches, lines of the outbox, offsets by source."""
+    """How far the stream has been taken in: batches, lines of the outbox, offsets by source.
+
+    Attributes
+    ----------
+    summary : the batch of the last summary.
+    """
 
     batch: int = -1
     seq: int = -1
     offsets: dict[str, int] = field(default_factory=dict[str, int])
+    summary: int = -1
+
+    @property
+    def unsummarised(self) -> int:
+        """Batches since the last summary."""
+        return self.batch - self.summary
+
+
+def found_position(store: Store, timeline: Timeline) -> Position:
+    """How far a state file has come; what it says of event time goes into the timeline."""
+    offsets: dict[str, int] = {}
+    for source, (upto, latest) in store.sources().items():
+        if upto is not None:
+            offsets[source] = upto
+        if latest is not None:
+            timeline.latest[source] = latest
+    timeline.mark = store.marks()[0]
+    return Position(store.last_batch(), store.last_entry(), offsets, store.last_summary())
 
 
 class Kept(Answers):
@@ -39,11 +62,13 @@ class Kept(Answers):
     def __init__(self, spec: Spec, setup: Setup, timeline: Timeline, store: Store) -> None:
         super().__init__(spec, setup, timeline, store)
         self.delta: list[Sums] = []
+        # Rows of the answer that the batch made part of others, or took away.
+        self.gone: list[tuple[int, Key]] = []
         self._placed: set[int] = set()
 
     def speak(self, pending: Pending, seq: int) -> list[Spoken]:
         """Apply the changes to the windows, and say what is new about them."""
-        setup = self.setup
+        setup, self.gone = self.setup, []
         pending.undo.append(self.emission.begin())
         mark = self.timeline.watermark
         places: dict[tuple[int, Key], None] = {}
@@ -63,6 +88,7 @@ class Kept(Answers):
             pending.undo.append(changed.undo)
             self.delta = changes
             places.update(self.places(changed.touched))
+            self.gone = changed.gone
             for place in changed.gone:
                 self.emission.drop(place)
         places.update(dict.fromkeys(self.emission.due(mark, self.bounds)))
@@ -72,6 +98,7 @@ class Kept(Answers):
         """What the summary knew, and the rows stored since."""
         drift, saved = self.spec.drift, self.store.drift()
         if drift is not None:
+            drift.reset()
             first = 0 if saved is None else drift.restore(saved)
             self.intake.compare_again(0, first)
 
@@ -111,7 +138,7 @@ class Kept(Answers):
             coming |= dict(zip(numbers, times, strict=True))
         return coming, [number for gone in pending.removed.values() for number in gone]
 
-    def restore(self) -> Position:
+    def restore(self, position: Position) -> None:
         """Find again what the state file holds; another model than the last begins an epoch."""
         setup, store = self.setup, self.store
         index = setup.registered.index
@@ -119,14 +146,6 @@ class Kept(Answers):
         vectors = fingerprint([np.asarray(index.eigenvalues), np.asarray(index.eigenvectors)])
         answering = (str(index.manifest["model_fingerprint"]), vectors)
         self.fingerprint = f"{answering[0][:12]}-{vectors[:12]}"
-        offsets: dict[str, int] = {}
-        for source, (upto, latest) in store.sources().items():
-            if upto is not None:
-                offsets[source] = upto
-            if latest is not None:
-                known = self.timeline.latest.get(source, latest)
-                self.timeline.latest[source] = max(latest, known)
-        position = Position(store.last_batch(), store.last_entry(), offsets)
         epochs = store.epochs()
         if not epochs or epochs[-1][1:3] != answering:
             self.intake.epoch = len(epochs)
@@ -134,10 +153,11 @@ class Kept(Answers):
         else:
             self.intake.epoch = epochs[-1][0]
             self._read_back(begin=epochs[-1][3])
+        # Not one more than the last row that is left: a label may wait for one that went.
+        self.intake.next_row = store.marks()[1]
         for side in range(len(setup.tables)):
             self.intake.restore(side)
         self._restore_drift()
-        return position
 
     def _read_back(self, begin: int) -> None:
         """Records and revisions of this epoch, which began with a batch."""
@@ -193,5 +213,8 @@ class Kept(Answers):
             drift=None if self.spec.drift is None else self.spec.drift.save(self.intake.next_row),
             labels=self.intake.unfolded,
             label=self.spec.columns.label,
+            mark=self.timeline.mark,
+            next_row=self.intake.next_row,
         )
+        position.summary = position.batch
         self.intake.unfolded.clear()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rainpp.errors import QueryError, SettingsError
+from rainpp.errors import ArtifactError, QueryError, SettingsError
 from rainpp.index.artifact import Index
 from rainpp.inference import Encode, RegisteredModel
 from rainpp.model import Model
@@ -16,14 +16,14 @@ from rainpp.monitoring.drift import Drift
 from rainpp.monitoring.monitor import Monitor
 from rainpp.monitoring.setup import Columns, Keep, table_names
 from rainpp.monitoring.spec import Spec
-from rainpp.monitoring.tables import as_arrow
+from rainpp.monitoring.tables import as_arrow, plain_schema
 from rainpp.registration import check_kinds, class_values
 from rainpp.stream.buckets import Buckets
 from rainpp.stream.window import Everything, Window, microseconds
 from rainpp.types import ClassValue
 
 _MEMORY = ":memory:"
-_TAKEN = ("information_schema", "main", "pg_catalog", "temp")
+_TAKEN = ("information_schema", "main", "pg_catalog", "system", "temp")
 
 
 def monitor(
@@ -53,12 +53,14 @@ def monitor(
 
     Parameters
     ----------
-    name : of the monitor, and of its schema in the state file.
+    name : of the monitor, and of its schema in the state file: letters, digits and underscores.
+        Several monitors may share a file, in one process.
     sql : one SELECT that calls the model; see `Monitor.plan` for how it is kept up to date.
     model, index, encode, classes : as for `Database.register_model`; `function` is the name SQL
         calls the model by.
     schema : an Arrow schema or an empty frame of the table, or one of these for each table by name.
-        By default the first batch says; a query over two tables needs it.
+        By default the first batch says; a query over two tables needs it. A state file keeps the
+        schema that it began with.
     time : column of event times. Without one a row's time is when it comes.
     id : column of ids, by which rows are recognised, taken back and labelled.
     label : column of true classes, which come later by `Batch.feedback`; the query may read it.
@@ -84,6 +86,7 @@ def monitor(
     ArtifactError : the state file cannot be used, or the index belongs to another model.
     """
     check_kinds(model, index, encode)
+    check_index(index)
     index.check_model(model)
     span = Everything() if window is None else window
     if not isinstance(span, Window):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -94,15 +97,15 @@ def monitor(
     spec = Spec(
         _checked_name(name),
         _checked_sql(sql),
-        function,
-        Columns(time, id, label),
+        _called(function),
+        _columns(time, id, label),
         span,
         microseconds(lateness, "lateness", least=0),
         _retention(retention, span),
         microseconds(ahead, "ahead", least=0),
         microseconds(idle, "idle"),
         keep,
-        buckets,
+        _reference(buckets),
         None if reference is None else Drift.of(reference),
     )
     if buckets is not None and label is None:
@@ -112,7 +115,7 @@ def monitor(
     )
     if registered.is_regression:
         raise SettingsError("monitors count predicted classes; a regression is not watched yet.")
-    return Monitor(spec, registered, _schemas(schema, sql, function), store)
+    return Monitor(spec, registered, _schemas(schema, sql, function), _place(store))
 
 
 def _checked_name(name: Any) -> str:
@@ -124,9 +127,57 @@ def _checked_name(name: Any) -> str:
     return name
 
 
+def check_index(index: Any) -> None:
+    """Refuse to watch without an index: a monitor keeps gradients along its eigenvectors."""
+    if not isinstance(index, Index):
+        raise ArtifactError("`index` is None; a monitor needs what rainpp.precompute returns.")
+
+
+def _called(function: Any) -> str:
+    if not isinstance(function, str) or not function.isidentifier():
+        raise SettingsError(
+            f"`function` is {function!r}; give the name by which the query calls the model, such "
+            "as 'predict'."
+        )
+    return function
+
+
+def _columns(time: Any, ident: Any, label: Any) -> Columns:
+    named = {"time": time, "id": ident, "label": label}
+    given = {what: name for what, name in named.items() if name is not None}
+    for what, name in given.items():
+        if not isinstance(name, str) or not name:
+            raise SettingsError(f"`{what}` is {name!r}; give the name of a column.")
+    if len({name.lower() for name in given.values()}) < len(given):
+        raise SettingsError(
+            f"{', '.join(f'`{what}` is {name!r}' for what, name in given.items())}; each is a "
+            "column of its own."
+        )
+    return Columns(time, ident, label)
+
+
+def _reference(buckets: Any) -> Buckets | None:
+    if buckets is not None and not isinstance(buckets, Buckets):
+        raise SettingsError(
+            f"`buckets` is a {type(buckets).__name__}; give what rainpp.buckets.Buckets.fit "
+            "returns."
+        )
+    return buckets
+
+
+def _place(store: Any) -> str | Path:
+    if not isinstance(store, str | Path) or not str(store) or "\0" in str(store):
+        raise SettingsError(f"`store` is {store!r}; give the path of a file, or {_MEMORY!r}.")
+    return store
+
+
 def _checked_sql(sql: Any) -> str:
     if not isinstance(sql, str):
         raise QueryError(f"`sql` is {sql!r}; it must be a string with one SELECT.")
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        raise QueryError(f"`sql` is {sql!r}, which is no text in UTF-8.") from None
     return sql
 
 
@@ -160,4 +211,6 @@ def _schemas(schema: Any, sql: str, function: str) -> dict[str, pa.Schema] | Non
 
 
 def _schema(item: Any, name: str) -> pa.Schema:
-    return item if isinstance(item, pa.Schema) else as_arrow(item, f"schema of {name}").schema
+    if isinstance(item, pa.Schema):
+        return plain_schema(item)
+    return as_arrow(item, f"schema of {name}").schema

@@ -29,7 +29,7 @@ _KINDS = {"pane": np.int64, "bucket": np.int32, "predicted": np.int16, "label": 
 _EMPTY = {"pane": NO_PANE, "bucket": _NONE, "predicted": _NONE, "label": _NONE}
 
 
-_SHOWN = ("low", "high", "basis", "coverage", "unseen", "drifted")
+_OF_ESTIMATE = ("low", "high", "basis", "coverage", "unseen", "drifted")
 
 
 class Ledger:
@@ -149,11 +149,11 @@ class Quality:
         return undo
 
     def labelled(self, numbers: Index, codes: Index) -> Callable[[], None]:
-        """Labels of rows, first or corrected; the result takes them back."""
+        """Labels of rows, first or corrected, -1 for none; the result takes them back."""
         panes, buckets, predicted, before = self._read(numbers)
-        had = before >= 0
+        had, has = before >= 0, codes >= 0
         old = (panes[had], buckets[had], predicted[had], before[had])
-        new = (panes, buckets, predicted, codes)
+        new = (panes[has], buckets[has], predicted[has], codes[has])
         self._outcomes.unlabelled(*old)
         self._outcomes.labelled(*new)
         self._ledger.write(numbers, label=codes)
@@ -227,7 +227,7 @@ def as_frame(standings: Mapping[Any, Standing]) -> pd.DataFrame:
         "window_start": pd.to_datetime([start for start, _ in standings]),
         "window_end": pd.to_datetime([end for _, end in standings]),
         "accuracy": [estimate.value for estimate in estimates],
-        **{name: [getattr(item, name) for item in estimates] for name in _SHOWN},
+        **{name: [getattr(item, name) for item in estimates] for name in _OF_ESTIMATE},
         "rows": [found.rows for found in parts],
         "labelled": [found.labelled for found in parts],
     }

@@ -18,6 +18,7 @@ from rainpp.relax.capture import registered
 from rainpp.relax.catalog import quote
 from rainpp.result import Result
 from rainpp.stream.cells import Key
+from rainpp.stream.pairs import key_value
 from rainpp.stream.reading import Reading, Row
 
 _CHANCES = "__p"
@@ -133,4 +134,4 @@ def _number(value: Any) -> float:
 def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         value = value.item()
-    return None if value is pd.NaT or value is None else value
+    return None if value is pd.NaT or value is None else key_value(value)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from rainpp.errors import SettingsError
 from rainpp.monitoring.alarm import Rule
@@ -57,6 +60,10 @@ def make_rule(
             f"`when` is {when!r}; accuracy is of a whole window, and is not compared together with "
             f"{', '.join(sorted(mixed))} of the query."
         )
+    if where is not None and not isinstance(where, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingsError(
+            f"`where` is {where!r}; give a mapping from columns of the query to values."
+        )
     chosen = dict(where or {})
     for column in chosen:
         if of_metric or column not in groups:
@@ -70,6 +77,12 @@ def make_rule(
             )
     if isinstance(hold, bool) or not isinstance(hold, int) or hold < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingsError(f"`hold` is {hold!r}; it must be a whole number of windows >= 1.")
+    least = _number(min_rows, "min_rows", "a number of rows >= 0")
+    if least < 0:
+        raise SettingsError(f"`min_rows` is {min_rows!r}; it must be a number of rows >= 0.")
+    wanted = None if target is None else _number(target, "target", "a finite number")
+    if whole_windows not in (None, True, False):
+        raise SettingsError(f"`whole_windows` is {whole_windows!r}; it must be True or False.")
     # An interval around accuracy says by itself how much is still missing.
     needed = found.needs_whole_windows and not of_metric
     whole = needed if whole_windows is None else whole_windows
@@ -79,8 +92,26 @@ def make_rule(
         clear=over,
         where=chosen,
         hold=hold,
-        whole_windows=whole and ends,
-        min_rows=min_rows,
-        target=target,
+        whole_windows=bool(whole) and ends,
+        min_rows=least,
+        target=wanted,
         of_metric=of_metric,
     )
+
+
+def is_name(name: Any) -> bool:
+    """Whether it is text that can be written down."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def _number(value: Any, name: str, wanted: str) -> float:
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if not real or isinstance(value, bool) or not math.isfinite(value):
+        raise SettingsError(f"`{name}` is {value!r}; it must be {wanted}.")
+    return float(value)

@@ -12,14 +12,15 @@ import pyarrow as pa
 from sqlglot import exp
 
 from rainpp.connection import exclusive
-from rainpp.errors import QueryError, SettingsError, UnsupportedQueryError
+from rainpp.errors import QueryError, SettingsError, UnsupportedQueryError, one_line
 from rainpp.inference import RegisteredModel
-from rainpp.monitoring.tables import TableSchema
+from rainpp.monitoring.tables import TableSchema, event_times
 from rainpp.relax.ask import prepare
 from rainpp.relax.capture import registered
-from rainpp.relax.catalog import quote
-from rainpp.relax.dialect import dialect_for, parse_query, spelling
+from rainpp.relax.catalog import clean, quote
+from rainpp.relax.dialect import dialect_for, function_names, parse_query, spelling
 from rainpp.relax.plan import Slot
+from rainpp.stream.directory import id_keys
 from rainpp.stream.passes import Passes
 from rainpp.stream.standing import Standing, standing
 from rainpp.stream.view import SideView
@@ -131,6 +132,7 @@ def understand(
         of this kind.
     SettingsError : a column with a meaning is not there, or what should be kept does not suffice.
     """
+    _check_clock(sql, registered_model.name)
     with exclusive(con):
         for name, schema in schemas.items():
             _make_table(con, name, _with_label(schema, columns, registered_model))
@@ -160,6 +162,58 @@ def understand(
     return Setup(sql, registered_model, passes, tables, query, reason, sides, kept)
 
 
+# Their values change although no row does, so sums of rows that came earlier would be wrong.
+_CLOCKS = {
+    "age",
+    "current_date",
+    "current_localtime",
+    "current_localtimestamp",
+    "current_time",
+    "current_timestamp",
+    "get_current_time",
+    "get_current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "now",
+    "today",
+    "transaction_timestamp",
+}
+
+
+def _check_clock(sql: str, function: str) -> None:
+    dialect = dialect_for([function])
+    for node in parse_query(sql, dialect).walk():
+        names = function_names(node)
+        if (
+            isinstance(node, exp.Func)
+            and names & _CLOCKS
+            and ("age" not in names or len(list(node.iter_expressions())) < 2)
+        ):
+            raise UnsupportedQueryError(
+                spelling(node, sql, dialect),
+                why="its value changes while the rows stay, and the query is not asked again then",
+                instead="Let a window forget old rows: window=Sliding(...)",
+            )
+
+
+def check_names(names: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """Refuse columns of an answer that would hide one another where it is read.
+
+    Raises
+    ------
+    QueryError : two have one name, or one has a name that `Monitor.read` gives.
+    """
+    groups, values = names
+    shown = [f"{name}{end}" for name in values for end in ("_relaxed", "_low", "_high")]
+    known = ["window_start", "window_end", "rows", "final", *shown]
+    for place, name in enumerate([*groups, *values]):
+        if name in known or name in [*groups, *values][:place]:
+            raise QueryError(
+                f"the query calls a column `{name}`, which is the name of another one where a "
+                "monitor is read; call it something else with AS."
+            )
+
+
 def table_names(sql: str, function: str) -> list[str]:
     """Tables a query reads, in the order they are named.
 
@@ -168,7 +222,9 @@ def table_names(sql: str, function: str) -> list[str]:
     QueryError, UnsupportedQueryError : it does not parse, or is no SELECT.
     """
     tree = parse_query(sql, dialect_for([function]))
+    own = {part.alias.lower() for part in tree.find_all(exp.CTE)}
     names = [table.name for table in tree.find_all(exp.Table) if table.name]
+    names = [name for name in names if name.lower() not in own]
     return list(dict.fromkeys(names))
 
 
@@ -200,14 +256,34 @@ def _standing(
 
 
 def _make_table(con: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
-    with registered(con, schema.empty_table()) as empty:
-        con.execute(f"CREATE TABLE {quote(name)} AS SELECT * FROM {empty}")
+    lower = [column.lower() for column in schema.names]
+    twice = [column for column in schema.names if lower.count(column.lower()) > 1]
+    if twice:
+        raise SettingsError(
+            f"`{name}` has the columns {', '.join(twice)}, which are one to SQL; rename or leave "
+            "out all but one."
+        )
+    try:
+        with registered(con, schema.empty_table()) as empty:
+            con.execute(f"CREATE TABLE {quote(name)} AS SELECT * FROM {empty}")
+    except (pa.ArrowException, duckdb.Error) as problem:
+        said = clean(problem) if isinstance(problem, duckdb.Error) else one_line(problem)
+        raise SettingsError(
+            f"DuckDB cannot hold a table `{name}` with the columns "
+            f"{', '.join(f'{field.name} {field.type}' for field in schema)}: {said}. Give columns "
+            "of other names or types."
+        ) from None
 
 
 def _with_label(schema: pa.Schema, columns: Columns, model: RegisteredModel) -> pa.Schema:
     """The schema with a label column in the type of the classes, if labels come later."""
     if columns.label is None or columns.label in schema.names:
         return schema
+    same = [name for name in schema.names if name.lower() == columns.label.lower()]
+    if same:
+        raise SettingsError(
+            f"`label` is {columns.label!r}, but the table has a column {same[0]!r}; spell it so."
+        )
     return schema.append(pa.field(columns.label, pa.array(list(model.classes)).type))
 
 
@@ -224,6 +300,10 @@ def _streamed(
             raise SettingsError(
                 f"`{what}` is {name!r}, but `{schema.name}` has the columns {', '.join(names)}."
             )
+    if columns.time is not None:
+        event_times(_empty(schema, columns.time), columns.time)
+    if columns.id is not None:
+        id_keys(_empty(schema, columns.id), columns.id)
     own = [slot for slot in slots if slot.table.lower() == schema.name.lower()]
     slot = own[0] if own else None
     meaning = {columns.time, columns.id, columns.label}
@@ -236,7 +316,22 @@ def _streamed(
                 f"`buckets` read {name!r}, but `{schema.name}` has the columns {', '.join(names)}."
             )
     read = tuple(dict.fromkeys([*_read_columns(sql, names, slot), *also]))
+    taken = [name for name in (*read, *arguments, *meaning) if _is_ours(name)]
+    if taken:
+        raise SettingsError(
+            f"`{schema.name}` has a column {taken[0]!r}, a name that monitors keep for themselves; "
+            "rename it."
+        )
     return Streamed(schema, slot, arguments, read)
+
+
+def _is_ours(name: str | None) -> bool:
+    known = ("__row", "__epoch", "__time", "__p", "__t", "__place", "__class")
+    return name is not None and (name.lower() in known or name.lower().startswith("__prediction_"))
+
+
+def _empty(schema: TableSchema, name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([], schema.schema.field(name).type)
 
 
 def _read_columns(sql: str, names: Sequence[str], slot: Slot | None) -> tuple[str, ...]:

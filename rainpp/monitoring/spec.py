@@ -36,6 +36,7 @@ class Spec:
     def about(self) -> dict[str, str]:
         """What must agree when the state file is opened again."""
         return {
+            "name": self.name,
             "sql": self.sql.strip(),
             "function": self.function,
             "window": repr(self.window),

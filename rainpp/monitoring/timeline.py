@@ -18,12 +18,14 @@ class Timeline:
     """Watermark = the least over the sources of (latest event time - lateness).
 
     A source that has sent nothing for `idle` microseconds of the machine's clock is left out, so
-    that it does not hold the others back.
+    that it does not hold the others back. The watermark never goes back: what a source sends that
+    comes later, or wakes up, is late.
 
     Attributes
     ----------
     lateness, retention, ahead, idle : microseconds.
     latest : per source, the latest event time.
+    mark : the watermark after the last batch.
     """
 
     lateness: int
@@ -32,6 +34,7 @@ class Timeline:
     idle: int
     clock: Clock = time.time
     latest: dict[str, int] = field(default_factory=dict[str, int])
+    mark: int | None = None
     _seen: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
@@ -44,7 +47,10 @@ class Timeline:
             if (now - self._seen.get(source, now)) * 1e6 <= self.idle
         ]
         known = active or list(self.latest.values())
-        return min(known) - self.lateness if known else None
+        if not known:
+            return self.mark
+        found = min(known) - self.lateness
+        return found if self.mark is None else max(found, self.mark)
 
     @property
     def horizon(self) -> int | None:
@@ -66,3 +72,17 @@ class Timeline:
         self._seen[source] = self.clock()
         if latest is not None:
             self.latest[source] = max(latest, self.latest.get(source, latest))
+        self.mark = self.watermark
+
+    def begin(self) -> Callable[[], None]:
+        """From here on things may change; the result takes them back."""
+        before = dict(self.latest), dict(self._seen), self.mark
+
+        def back() -> None:
+            self.latest, self._seen, self.mark = before
+
+        return back
+
+    def clear(self) -> None:
+        """Forget event times, but not when sources were heard of."""
+        self.latest, self.mark = {}, None

@@ -79,11 +79,27 @@ def contributions(pairs: Pairs, found: Sorted, batch: Batch, layout: Layout) -> 
     """
     rows, classes = pairs.rows[found.order], pairs.classes[found.order]
     weights = pairs.weights[found.order]
-    chance = np.asarray(batch.probabilities[rows, classes], np.float64)
-    wins = _winners(batch.probabilities)[rows] == classes
     sign = batch.signs[rows[found.row_starts]]
     records = np.empty((len(found.row_starts), layout.width))
     records[:, 0] = 1.0
+    with np.errstate(over="ignore", invalid="ignore"):  # `segment_sums` refuses what comes of it
+        _fill(records, found, batch, layout, (rows, classes), weights)
+    records *= sign[:, None]
+    return Sums(found.places, segment_sums(records, found.cell_starts))
+
+
+def _fill(
+    records: Array,
+    found: Sorted,
+    batch: Batch,
+    layout: Layout,
+    pairs: tuple[Index, Index],
+    weights: Array,
+) -> None:
+    """What every row adds to the parts of its cell."""
+    rows, classes = pairs
+    chance = np.asarray(batch.probabilities[rows, classes], np.float64)
+    wins = _winners(batch.probabilities)[rows] == classes
     for part in range(layout.parts):
         weight = weights[:, part]
         mean = _by_row(found, chance * weight)
@@ -95,8 +111,6 @@ def contributions(pairs: Pairs, found: Sorted, batch: Batch, layout: Layout) -> 
             records[:, layout.gradient(part)] = _by_row(found, along.astype(np.float64))
         else:
             records[:, layout.gradient(part)] = 0.0
-    records *= sign[:, None]
-    return Sums(found.places, segment_sums(records, found.cell_starts))
 
 
 def cell_weights(

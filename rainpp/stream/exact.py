@@ -36,7 +36,7 @@ def limbs(values: Array) -> Array:
     bad = ~(np.abs(values) <= _LARGEST)
     if bad.any():
         raise DataError(
-            f"a sum cannot hold {values[bad].flat[0]!r}: numbers that are added up must be finite "
+            f"a sum cannot hold {values[bad].flat[0]:g}: numbers that are added up must be finite "
             f"and at most {_LARGEST:.1g} in size. Filter such rows out, or scale the column."
         )
     rest, parts = values, np.empty((*values.shape, LIMBS))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rainpp.errors import ArtifactError
 from rainpp.stream.cells import Sums
@@ -18,6 +19,8 @@ from rainpp.stream.exact import LIMBS
 from rainpp.stream.pairs import NAN
 
 _KINDS: dict[str, tuple[Any, Any, Any]] = {
+    # With nanoseconds, which a `datetime` has not.
+    "timestamp": (pd.Timestamp, pd.Timestamp.isoformat, pd.Timestamp),
     "datetime": (dt.datetime, dt.datetime.isoformat, dt.datetime.fromisoformat),
     "date": (dt.date, dt.date.isoformat, dt.date.fromisoformat),
     "time": (dt.time, dt.time.isoformat, dt.time.fromisoformat),

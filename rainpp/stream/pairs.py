@@ -7,16 +7,17 @@ for every row and class. Bare columns are not asked for at all.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rainpp.errors import DataError
+from rainpp.errors import DataError, one_line
 from rainpp.relax.capture import registered
 from rainpp.relax.catalog import clean, quote
 from rainpp.relax.codes import key_codes
@@ -32,6 +33,8 @@ Array = NDArray[np.float64]
 NAN = float("nan")
 _PLACE = "__place"
 _CLASS = "__class"
+# Where the names of tables go; no SQL holds a NUL.
+_BATCH, _CLASSES = "\0batch", "\0classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,7 @@ class PairFinder:
     def __post_init__(self) -> None:
         parts = [*self.side.conditions, *self.side.keys, *self.side.weights]
         self._separable = not any(part.mixed for part in parts)
-        self._by_class = self._asked(self._class_sql(), {"classes": self._class_table()})
+        self._by_class = self._asked(self._class_sql(), {_CLASSES: self._class_table()})
 
     @property
     def touched(self) -> Index:
@@ -110,8 +113,8 @@ class PairFinder:
             return pa.table({_PLACE: np.arange(batch.num_rows), **columns})
         chosen = [f'"{_PLACE}"', *(f"({part.sql}) AS {name}" for name, part in keys.items())]
         chosen += [f"({part.sql}) AS {name}" for name, part in weights.items()]
-        sql = f"SELECT {', '.join(chosen)} FROM {{batch}} AS {quote(side.source.alias)}"
-        return self._asked(sql + _where(conditions), {"batch": _numbered(batch)})
+        sql = f"SELECT {', '.join(chosen)} FROM {_BATCH} AS {quote(side.source.alias)}"
+        return self._asked(sql + _where(conditions), {_BATCH: _numbered(batch)})
 
     def _bare(self, batch: pa.Table, part: Expression) -> pa.ChunkedArray | None:
         """The column an expression is, if it is nothing else."""
@@ -135,7 +138,7 @@ class PairFinder:
         for at, part in enumerate(side.weights):
             if not part.reads_row:
                 chosen.append(f"({part.sql}) AS weight_{at}")
-        return f"SELECT {', '.join(chosen)} FROM {{classes}}" + _where(conditions)
+        return f"SELECT {', '.join(chosen)} FROM {_CLASSES}" + _where(conditions)
 
     def _class_table(self) -> pa.Table:
         name = "__nothing" if self.hole is None else hole_name(self.hole)
@@ -147,10 +150,8 @@ class PairFinder:
         chosen = [f'"{_PLACE}"', _CLASS]
         chosen += [f"({part.sql}) AS key_{at}" for at, part in enumerate(side.keys)]
         chosen += [f"({part.sql}) AS weight_{at}" for at, part in enumerate(side.weights)]
-        sql = (
-            f"SELECT {', '.join(chosen)} FROM {{batch}} AS {quote(side.source.alias)}, {{classes}}"
-        )
-        tables = {"batch": _numbered(batch), "classes": self._class_table()}
+        sql = f"SELECT {', '.join(chosen)} FROM {_BATCH} AS {quote(side.source.alias)}, {_CLASSES}"
+        tables = {_BATCH: _numbered(batch), _CLASSES: self._class_table()}
         found = self._asked(sql + _where(side.conditions), tables)
         code, keys = _coded(found, side.keys, None)
         columns = [_numbers(found.column(f"weight_{at}")) for at in range(len(side.weights))]
@@ -181,7 +182,7 @@ class PairFinder:
 
 def _filled(sql: str, names: dict[str, str]) -> str:
     for name, table in names.items():
-        sql = sql.replace(f"{{{name}}}", table)
+        sql = sql.replace(name, table)
     return sql
 
 
@@ -225,17 +226,31 @@ def _distinct(columns: list[Any], count: int) -> tuple[Index, list[Key]]:
     if not columns:
         return np.zeros(count, np.int64), [()] if count else []
     code, first = key_codes(columns)
-    values = [column.take(pa.array(first)).to_pylist() for column in columns]
+    try:
+        values = [column.take(pa.array(first)).to_pylist() for column in columns]
+    except (OverflowError, pa.ArrowException, ValueError) as problem:
+        raise DataError(
+            f"a value of a group cannot be read: {one_line(problem)}. Days and instants lie in the "
+            "years 1 to 9999; group by text or numbers instead, or filter such rows out."
+        ) from None
     known: dict[Key, int] = {}
     # Values that Arrow tells apart may be one in Python, as 0.0 and -0.0 are.
     place = [
-        known.setdefault(tuple(map(_hashable, key)), len(known))
+        known.setdefault(tuple(map(key_value, key)), len(known))
         for key in zip(*values, strict=True)
     ]
     return np.asarray(place, np.int64)[code], list(known)
 
 
-def _hashable(value: Any) -> Any:
+def key_value(value: Any) -> Any:
+    """A value of a group key, the same object or an equal one whenever SQL calls it the same.
+
+    Instants with a zone become UTC, lists tuples, a STRUCT a tuple of (name, value).
+    """
     if isinstance(value, float) and value != value:
         return NAN
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        return value.astimezone(dt.UTC)
+    if isinstance(value, dict):
+        value = list(cast("dict[str, Any]", value).items())
+    return tuple(map(key_value, value)) if isinstance(value, list | tuple) else value

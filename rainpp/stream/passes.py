@@ -6,7 +6,8 @@ Backward mode gives them summed for each group a batch touches, with one pass a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from rainpp.errors import DataError
+from rainpp.errors import DataError, ModelError, named
 from rainpp.lanczos.devices import padded_rows
 from rainpp.model import Model, Network
 from rainpp.types import PyTree
@@ -60,9 +61,11 @@ class Passes:
         Raises
         ------
         DataError : the model gives NaN for a row.
+        ModelError : it cannot read the rows.
         """
         kernel = self.model.network.jit(_forward)
-        parts = [kernel(self.model.theta, self.vectors, rows) for rows, _ in _padded(inputs)]
+        with _named_failures():
+            parts = [kernel(self.model.theta, self.vectors, rows) for rows, _ in _padded(inputs)]
         return _checked(_joined(parts, 0, inputs)), _joined(parts, 1, inputs)
 
     def backward(self, inputs: PyTree, weights: Array) -> tuple[Array, NDArray[np.float64]]:
@@ -71,6 +74,7 @@ class Passes:
         Raises
         ------
         DataError : the model gives NaN for a row.
+        ModelError : it cannot read the rows.
         """
         kernel = self.model.network.jit(_backward)
         groups = _power_of_two(len(weights), 1)
@@ -79,7 +83,8 @@ class Passes:
             size = jax.tree.leaves(rows)[0].shape[0]
             padded = np.zeros((groups, size, weights.shape[2]), weights.dtype)
             padded[: len(weights), : where.stop - where.start] = weights[:, where]
-            parts.append(kernel(self.model.theta, self.vectors, rows, jnp.asarray(padded)))
+            with _named_failures():
+                parts.append(kernel(self.model.theta, self.vectors, rows, jnp.asarray(padded)))
         found = [np.asarray(part[1], np.float64) for part in parts]
         total: NDArray[np.float64] = np.sum(found, axis=0)
         return _checked(_joined(parts, 0, inputs)), total[: len(weights)]
@@ -90,10 +95,24 @@ class Passes:
         Raises
         ------
         DataError : the model gives NaN for a row.
+        ModelError : it cannot read the rows.
         """
         kernel = self.model.network.jit(Network.probabilities)
-        parts = [(kernel(self.model.theta, rows),) for rows, _ in _padded(inputs)]
+        with _named_failures():
+            parts = [(kernel(self.model.theta, rows),) for rows, _ in _padded(inputs)]
         return _checked(_joined(parts, 0, inputs))
+
+
+@contextmanager
+def _named_failures() -> Generator[None]:
+    """Rows that the model cannot read: JAX says so in the terms of its own operations."""
+    try:
+        yield
+    except (TypeError, ValueError) as problem:
+        raise ModelError(
+            f"the model cannot read these rows: {named(problem)}. Call it with the columns it was "
+            "trained on, in their order."
+        ) from problem
 
 
 def _forward(network: Network, theta: jax.Array, vectors: jax.Array, rows: PyTree) -> Any:

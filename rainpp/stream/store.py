@@ -7,8 +7,9 @@ Tables of a monitor lie in a schema of its name and may be read by anyone, with 
 - ``rows_0``, ``rows_1``: the rows of each table within retention: number, epoch, event time in
   microseconds, probabilities, derivatives or inputs where they are kept, and the columns the query
   reads.
-- ``batches (batch, source, upto, latest, change, said, labels)``: what each batch since the last
-  summary added; its labels are written into the rows by the next one.
+- ``batches (batch, source, upto, latest, mark, next_row, change, said, labels)``: what each batch
+  since the last summary added, and the watermark and the number of the next row after it; its
+  labels are written into the rows by the next summary.
 - ``panes``, ``sources``, ``windows``, ``drift``: the summary, written every few hundred batches.
 - ``outbox (seq, batch, kind, body)``: every change, in order, as JSON.
 - ``late (batch, source, reason, body)``: rows that were not counted, and why.
@@ -17,6 +18,8 @@ Tables of a monitor lie in a schema of its name and may be read by anyone, with 
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +29,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from rainpp.errors import ArtifactError, DataError, RainError
+from rainpp.errors import ArtifactError, QueryError, RainError
 from rainpp.relax.capture import registered
 from rainpp.relax.catalog import clean, quote
 from rainpp.stream.cells import Sums
@@ -35,12 +38,15 @@ from rainpp.stream.packing import as_json, from_json, pack, unpack
 FORMAT = 1
 # Lines that go into one statement; more are quicker as an Arrow table, which costs 0.7 ms.
 _FEW = 32
+_MEMORY = ":memory:"
+# Monitors that are open: two that write one schema would undo each other's sums.
+_held: weakref.WeakValueDictionary[tuple[str, str], Store] = weakref.WeakValueDictionary()
 _TABLES = """
 CREATE TABLE about (name VARCHAR, value VARCHAR);
 CREATE TABLE epochs (epoch INTEGER, model VARCHAR, "index" VARCHAR, batch BIGINT);
-CREATE TABLE batches (batch BIGINT, source VARCHAR, upto BIGINT, latest BIGINT, change BLOB,
-    said VARCHAR, labels VARCHAR);
-CREATE TABLE panes (batch BIGINT, change BLOB);
+CREATE TABLE batches (batch BIGINT, source VARCHAR, upto BIGINT, latest BIGINT, mark BIGINT,
+    next_row BIGINT, change BLOB, said VARCHAR, labels VARCHAR);
+CREATE TABLE panes (batch BIGINT, mark BIGINT, next_row BIGINT, change BLOB);
 CREATE TABLE sources (source VARCHAR, upto BIGINT, latest BIGINT);
 CREATE TABLE windows (body VARCHAR);
 CREATE TABLE drift (state BLOB);
@@ -65,6 +71,8 @@ class Written:
 
     Attributes
     ----------
+    mark : the watermark.
+    next_row : the number of the next row; numbers are not given twice.
     change : records added, for every side.
     late : (reason, row as JSON values).
     removed : for each side the numbers of rows to delete.
@@ -77,6 +85,8 @@ class Written:
     source: str | None
     upto: int | None
     latest: int | None
+    mark: int | None
+    next_row: int
     change: Sequence[Sums]
     entries: list[Entry] = field(default_factory=list[Entry])
     late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
@@ -93,6 +103,7 @@ class Store:
     def __init__(self, con: duckdb.DuckDBPyConnection, name: str, place: str) -> None:
         self._con, self._name, self._place = con, name, place
         self._schema = quote(name)
+        self._within = self.closed = False
 
     @staticmethod
     def open(path: str | Path, name: str) -> Store:
@@ -100,8 +111,14 @@ class Store:
 
         Raises
         ------
-        ArtifactError : it is no DuckDB file, another process has it open, or the disk refuses.
+        ArtifactError : it is no DuckDB file, another process has it open, the monitor is open in
+            this one, or the disk refuses.
         """
+        known = _held.get((os.path.realpath(path), name.lower()))
+        if str(path) != _MEMORY and known is not None and not known.closed:
+            raise ArtifactError(
+                f"the monitor `{name}` of `{path}` is open in this process already; close it first."
+            )
         try:
             con = duckdb.connect(str(path))
         except duckdb.Error as problem:
@@ -112,8 +129,10 @@ class Store:
         try:
             with store._errors("open"):
                 con.execute("SET threads = 1")
-                con.execute(f"CREATE SCHEMA IF NOT EXISTS {store._schema}")
-                con.execute(f"USE {store._schema}")
+                # With the name of the database, which may be that of the schema too.
+                (base,) = con.execute("SELECT current_database()").fetchall()[0]
+                con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(base)}.{store._schema}")
+                con.execute(f"USE {quote(base)}.{store._schema}")
                 if not store._exists("about"):
                     with store._transaction():
                         con.execute(_TABLES)
@@ -121,6 +140,7 @@ class Store:
         except BaseException:
             con.close()
             raise
+        _held[os.path.realpath(path), name.lower()] = store
         return store
 
     def about(self) -> dict[str, str]:
@@ -167,8 +187,8 @@ class Store:
             change = pack(what.change) if what.change else None
             said = _text(what.said) if what.said else None
             labels = _text(_listed(what.labels)) if what.labels else None
-            line = (what.batch, what.source, what.upto, what.latest, change, said, labels)
-            self._insert("batches", [line])
+            line = (what.batch, what.source, what.upto, what.latest, what.mark, what.next_row)
+            self._insert("batches", [(*line, change, said, labels)])
             if what.entries:
                 self._insert_outbox(what.batch, what.entries)
             if what.late:
@@ -194,6 +214,8 @@ class Store:
         drift: bytes | None,
         labels: dict[int, dict[int, Any]],
         label: str | None,
+        mark: int | None,
+        next_row: int,
     ) -> None:
         """Replace what single batches added by its sum, and delete what has expired.
 
@@ -207,7 +229,7 @@ class Store:
         with self._errors("write"), self._transaction():
             for table in ("panes", "batches", "sources", "windows", "drift"):
                 self._con.execute(f"DELETE FROM {table}")
-            self._insert("panes", [(batch, pack(records))])
+            self._insert("panes", [(batch, mark, next_row, pack(records))])
             if sources:
                 self._insert("sources", [(name, *values) for name, values in sources.items()])
             self._insert("windows", [(_text(windows),)])
@@ -264,6 +286,22 @@ class Store:
         with self._errors("read"):
             found = self._con.execute("SELECT state FROM drift").fetchall()
         return found[0][0] if found else None
+
+    def marks(self) -> tuple[int | None, int]:
+        """The watermark, and the number of the next row, after the last batch."""
+        sql = (
+            "SELECT max(mark), coalesce(max(next_row), 0) FROM (SELECT mark, next_row FROM panes "
+            "UNION ALL SELECT mark, next_row FROM batches)"
+        )
+        with self._errors("read"):
+            mark, next_row = self._con.execute(sql).fetchall()[0]
+        return mark, int(next_row)
+
+    def last_summary(self) -> int:
+        """The batch of the last summary, -1 before the first."""
+        with self._errors("read"):
+            found = self._con.execute("SELECT max(batch) FROM panes").fetchall()[0][0]
+        return -1 if found is None else int(found)
 
     def last_batch(self) -> int:
         """Number of the last batch, -1 before the first."""
@@ -323,19 +361,30 @@ class Store:
             return self._con.sql("SELECT * FROM late ORDER BY batch").to_arrow_table()
 
     def ask(self, sql: str) -> pa.Table:
-        """A query of the user's over these tables.
+        """A query of the user's over these tables; it cannot change them.
 
         Raises
         ------
-        DataError : DuckDB refuses it.
+        QueryError : it is not one SELECT, or DuckDB refuses it.
         """
         try:
-            return self._con.sql(sql).to_arrow_table()
+            statements = self._con.extract_statements(sql)
+            kinds = [statement.type.name for statement in statements]
+            if kinds != ["SELECT"]:
+                raise QueryError(
+                    f"`query` is {sql!r}; give one SELECT: the state of a monitor is read only."
+                )
+            self._con.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                return self._con.sql(sql).to_arrow_table()
+            finally:
+                self._con.execute("ROLLBACK")
         except duckdb.Error as problem:
-            raise DataError(f"DuckDB refuses: {clean(problem)}.") from None
+            raise QueryError(f"DuckDB refuses `{sql.strip()}`: {clean(problem)}.") from None
 
     def close(self) -> None:
         """Close the file."""
+        self.closed = True
         self._con.close()
 
     def _relabel(self, side: int, labels: dict[int, Any], column: str) -> None:
@@ -365,19 +414,44 @@ class Store:
             self._con.execute(f"INSERT INTO outbox SELECT * FROM {new}")
 
     def _exists(self, table: str) -> bool:
-        sql = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
+        sql = (
+            "SELECT count(*) FROM duckdb_tables() WHERE lower(schema_name) = lower(?) AND "
+            "table_name = ? AND database_name = current_database()"
+        )
         return bool(self._con.execute(sql, [self._name, table]).fetchall()[0][0])
 
     @contextmanager
+    def together(self) -> Generator[None]:
+        """What is written in this block is written as a whole, or not at all.
+
+        Raises
+        ------
+        ArtifactError : as `write`.
+        """
+        with self._errors("write"), self._transaction():
+            yield
+
+    def give_up(self) -> None:
+        """End a transaction that something interrupted, if there is one."""
+        self._within = False
+        with suppress(duckdb.Error):
+            self._con.execute("ROLLBACK")
+
+    @contextmanager
     def _transaction(self) -> Generator[None]:
-        self._con.execute("BEGIN")
+        if self._within:  # part of a larger one
+            yield
+            return
         try:
+            self._within = True
+            self._con.execute("BEGIN")
             yield
             self._con.execute("COMMIT")
         except BaseException:
-            with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
-                self._con.execute("ROLLBACK")
+            self.give_up()  # a failed COMMIT has rolled back already
             raise
+        finally:
+            self._within = False
 
     @contextmanager
     def _errors(self, doing: str) -> Generator[None]:

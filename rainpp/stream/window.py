@@ -29,6 +29,8 @@ _UNITS = {
     "w": 7 * 86_400_000_000,
 }
 _EPOCH = datetime(1970, 1, 1)
+# Windows a row may be in: each of them keeps a record of the row's group.
+_MOST_PANES = 10_000
 
 
 def microseconds(value: Any, name: str, *, least: int = 1) -> int:
@@ -51,7 +53,10 @@ def microseconds(value: Any, name: str, *, least: int = 1) -> int:
             'as "10m", or a timedelta.'
         )
     if not least <= found < 2**61:
-        raise SettingsError(f"`{name}` is {value!r}; it must be {'positive' if least else '>= 0'}.")
+        raise SettingsError(
+            f"`{name}` is {value!r}; it must be {'positive' if least else '>= 0'}, and at most "
+            f"{2**61 // _UNITS['w']:,} weeks."
+        )
     return found
 
 
@@ -135,7 +140,7 @@ class Tumbling(Window):
 
 @dataclass(frozen=True)
 class Sliding(Window):
-    """Windows of `size` that begin every `every`; `size` is a multiple of `every`."""
+    """Windows of `size` that begin every `every`; `size` is 1 to 10,000 times `every`."""
 
     size: str | timedelta
     every: str | timedelta
@@ -146,6 +151,11 @@ class Sliding(Window):
             raise SettingsError(
                 f"`size` is {self.size!r} and `every` {self.every!r}; size must be a multiple of "
                 "every, so that windows are sums of the same panes."
+            )
+        if size // every > _MOST_PANES:
+            raise SettingsError(
+                f"`size` is {self.size!r} and `every` {self.every!r}; every row would be in "
+                f"{size // every:,} windows. Give windows with at most {_MOST_PANES:,} steps."
             )
 
     @property

@@ -112,9 +112,12 @@ def test_late_rows_correct_and_too_late_ones_are_noted():
         assert all(delta.revision == 2 for delta in b.taken.deltas)
         with monitor.batch() as b:
             b.predictions(arrow(rows.iloc[30:31].assign(t=START + timedelta(seconds=500))))
+        told = []
+        monitor.on("late", lambda rows, _: told.append(rows))
         with monitor.batch() as b:
             b.predictions(arrow(rows.iloc[31:35]))
         assert (b.taken.rows, b.taken.late) == (0, 4)
+        assert [row["id"] for row in told[0]] == rows["id"].iloc[31:35].tolist()
         late = monitor.late()
     assert late["reason"].tolist() == ["older than retention"] * 4
     assert '"region"' in late["body"][0]
