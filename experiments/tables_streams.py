@@ -149,6 +149,7 @@ def _updates(runs: list[Run]) -> str:
 def _breach(runs: list[Run]) -> str:
     rows = [
         [
+            f"{run['interventions']:,}",
             f"{run['seen']:,}",
             f"{run['p50_ms']:.2f}",
             f"{run['p99_ms']:.2f}",
@@ -157,7 +158,8 @@ def _breach(runs: list[Run]) -> str:
         ]
         for run in runs
     ]
-    return table(["rows seen", "p50 ms", "p99 ms", "anew ms", "times faster"], rows)
+    columns = ["interventions", "rows seen", "p50 ms", "p99 ms", "anew ms", "times faster"]
+    return table(columns, rows)
 
 
 def _alarms(runs: list[Run]) -> str:

@@ -224,8 +224,8 @@ def as_frame(standings: Mapping[Any, Standing]) -> pd.DataFrame:
     parts = list(standings.values())
     estimates = [found.estimate for found in parts]
     columns: dict[str, Any] = {
-        "window_start": pd.to_datetime([start for start, _ in standings]),
-        "window_end": pd.to_datetime([end for _, end in standings]),
+        "window_start": np.array([start for start, _ in standings], "datetime64[us]"),
+        "window_end": np.array([end for _, end in standings], "datetime64[us]"),
         "accuracy": [estimate.value for estimate in estimates],
         **{name: [getattr(item, name) for item in estimates] for name in _OF_ESTIMATE},
         "rows": [found.rows for found in parts],
