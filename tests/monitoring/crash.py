@@ -22,7 +22,7 @@ import numpy as np
 
 import rainpp
 from rainpp.index.artifact import save
-from rainpp.monitoring import monitor as room
+from rainpp.monitoring import state as room
 from rainpp.stream.packing import key_text
 from rainpp.windows import Sliding
 from tests import oracles

@@ -22,7 +22,7 @@ from rainpp.errors import (
     ShapeError,
     UnsupportedQueryError,
 )
-from rainpp.monitoring import monitor as room
+from rainpp.monitoring import state as room
 from rainpp.monitoring.intake import Intake
 from rainpp.monitoring.kept import Kept
 from rainpp.monitoring.monitor import Monitor

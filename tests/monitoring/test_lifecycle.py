@@ -13,7 +13,7 @@ import pytest
 
 import rainpp
 from rainpp.errors import ArtifactError, DataError, SettingsError
-from rainpp.monitoring import monitor as room
+from rainpp.monitoring import state as room
 from rainpp.windows import Everything, Last, Session, Sliding, Tumbling
 from tests.monitoring.world import START, arrow, make_rows, trained, watch
 
