@@ -81,7 +81,8 @@ class StreamSummary:
         """For a terminal."""
         out = [
             f"{self.scans:,} scans of {self.sources} sources in {self.minutes} minutes; "
-            f"{self.planted} of {self.num_train:,} training labels are wrong",
+            f"{self.planted} of {self.num_train:,} training labels are wrong: 1s labelled 7",
+            "(minutes are those of the window; alarms stand in the order in which they came)",
             "",
         ]
         for event in self.events:
@@ -91,8 +92,8 @@ class StreamSummary:
             "",
             f"of the {self.looked_at} training rows behind the first alarm "
             f"{self.precision:.0%} were planted (AUC_R {self.auc_r:.2f})",
-            f"the scanner of {SLIPPED} slipped in minute {self.shift_at}; only its scans are "
-            f"labelled, {DELAY} minutes late",
+            f"the scanner of {SLIPPED} is off by a pixel from minute {self.shift_at} on; only its "
+            f"scans are labelled, {DELAY} minutes late",
             *self.accuracy,
             f"state: {self.state}",
         ]
@@ -120,15 +121,18 @@ def run_stream_demo(
     with _monitor(model, index, data, state, seed) as watched:
         events: list[Event] = []
         ranked: list[np.ndarray] = []
+        truth: list[float] = []
         watched.on("*", lambda alarm, ctx: events.append(_event(alarm, ctx, ranked)))
-        for minute, (scans, labels) in enumerate(_stream(data, seed)):
+        for minute, (scans, labels, digits) in enumerate(_stream(data, seed)):
             progress("stream", minute, MINUTES)
+            pixels = np.stack(scans.column("image").to_numpy())
+            truth.append(float((model.probabilities(pixels).argmax(axis=1) == digits).mean()))
             with watched.batch(source="scanners", upto=minute) as batch:
                 batch.predictions(scans)
                 if labels is not None:
                     batch.feedback(labels)
         progress("stream", MINUTES, MINUTES)
-        accuracy = _accuracy(watched)
+        accuracy = _accuracy(watched, truth)
     planted = data.planted
     looked_at = int(planted.sum())
     scores = ranked[0] if ranked else np.zeros(len(planted))
@@ -176,8 +180,10 @@ def _monitor(model: Model, index: Index, data: Digits, state: Path, seed: int) -
     return found
 
 
-def _stream(data: Digits, seed: int) -> Iterator[tuple[pa.Table, dict[str, Any] | None]]:
-    """Scans of each minute, and the labels that come with them."""
+def _stream(
+    data: Digits, seed: int
+) -> Iterator[tuple[pa.Table, dict[str, Any] | None, np.ndarray]]:
+    """Scans of each minute, the labels that come with them, and the digits they show."""
     rng = np.random.default_rng(seed)
     half = len(data.table_truth) // 2
     waiting: list[dict[str, Any]] = []
@@ -199,7 +205,8 @@ def _stream(data: Digits, seed: int) -> Iterator[tuple[pa.Table, dict[str, Any] 
             "source": pa.array(sources),
             "image": pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), 64),
         }
-        yield pa.table(rows), waiting[minute - DELAY] if minute >= DELAY else None
+        labels = waiting[minute - DELAY] if minute >= DELAY else None
+        yield pa.table(rows), labels, data.table_truth[chosen]
 
 
 def _event(alarm: Alarm, ctx: Any, ranked: list[np.ndarray]) -> Event:
@@ -238,12 +245,14 @@ def _minute(at: datetime) -> int:
     return int((at - _START).total_seconds() // 60)
 
 
-def _accuracy(watched: Monitor) -> Sequence[str]:
-    """Two windows, one before and one after the shift, with what their accuracy rests on."""
+def _accuracy(watched: Monitor, truth: Sequence[float]) -> Sequence[str]:
+    """A window before the shift, one after it, one without labels: what their accuracy rests on."""
     frame = watched.accuracy()
     return [
         f"accuracy in minute {_minute(line.window_start)}: {line.accuracy:.3f} ({line.low:.3f} to "
         f"{line.high:.3f}), basis {line.basis}, {line.coverage:.0%} labelled"
+        f"{', reference in doubt' if line.drifted else ''}; in truth "
+        f"{truth[_minute(line.window_start)]:.3f}"
         for line in frame.iloc[[SHIFT_AT - 2, SHIFT_AT + 2, MINUTES - 1]].itertuples()
     ]
 

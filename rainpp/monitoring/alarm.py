@@ -47,11 +47,16 @@ class Alarm:
     Attributes
     ----------
     status : "firing" or "resolved".
-    column, value, target : what is wrong, and what it should be; the number the condition names
-        where no target was given.
+    group : of the query's rows, by column; empty for accuracy and drift.
+    window : first instant and the first after it of the window whose number set it off, UTC.
+    column, value, relaxed, target : what is wrong, the number, its expectation, and what it should
+        be; the number the condition names where no target was given.
     should : "increase" or "decrease".
+    since : first instant of the window with which it went off.
+    rows : how many rows could count. For drift, the row of the stream at which it was sure, and
+        `value` is the K-S distance of `column`.
     vector : (k,), the complaint as its owner ranks it: gradient times direction.
-    revision : of the window whose number set it off.
+    because : the condition that held, or no longer does, and what the number rests on.
     """
 
     monitor: str
@@ -128,9 +133,13 @@ class Alarm:
 
     def __str__(self) -> str:
         where = ", ".join(f"{name}={value!r}" for name, value in self.group.items())
+        start = f" from {self.window[0]:%Y-%m-%d %H:%M:%S}" if self.window[0] else ""
+        what = f"{self.column} is {self.value:.4g}"
+        if self.name == "drift":
+            what = f"{self.column} is {self.value:.2f} (K-S distance) from the training rows"
         return (
-            f"{self.name} is {self.status}: {self.column} is {self.value:g}"
-            f"{f' where {where}' if where else ''}; {self.because}"
+            f"{self.name} is {self.status}: {what}"
+            f"{f' where {where}' if where else ''}{start}; {self.because}"
         )
 
 

@@ -18,6 +18,7 @@ from rainpp.monitoring.quality import Quality, Standing
 from rainpp.monitoring.recomputed import chosen_rows, recomputed_rows, value_columns
 from rainpp.monitoring.setup import Setup, check_names
 from rainpp.monitoring.spec import Spec
+from rainpp.monitoring.tables import as_instant
 from rainpp.monitoring.timeline import Timeline
 from rainpp.stream.cells import Key
 from rainpp.stream.reading import Reading, Row, absent_row, read_rows
@@ -83,10 +84,16 @@ class Answers:
             else [0] * bool(pending.judged)
         )
         return [
-            self._seen(number, quality.read(number))
+            self._seen(number, self.quality_of(number))
             for number in changed
             if quality.tally(number).live.sum()
         ]
+
+    def quality_of(self, window: int) -> Standing:
+        """The accuracy of a window; the reference is doubted once live rows have drifted."""
+        quality, drift = self.intake.quality, self.spec.drift
+        assert quality is not None  # callers ask first
+        return quality.read(window, doubted=drift is not None and bool(drift.accused))
 
     def _seen(self, window: int, found: Standing) -> Seen:
         estimate = found.estimate
@@ -145,7 +152,9 @@ class Answers:
             panes = [0]
         else:
             mark = max(drift.panes(), default=0)
-            number = window.covering(mark)[0] if start is None else self._window_at(start)
+            number = (
+                window.covering(mark)[0] if start is None else self._window_at(as_instant(start))
+            )
             panes = window.parts(number)
         frame = drift.report(panes)
         auc, loss = drift.separable(panes)

@@ -32,6 +32,7 @@ class Reaction:
     kind : "delete", "relabel" or the name of a repair.
     rows : how many training rows it changes.
     train_ids : which, the best first.
+    labels : the new label of each, as SQL knows it; None for other kinds.
     effect : how far it is predicted to move the number, in its units; first order.
     after : the number then.
     resolves : whether that is enough.
@@ -40,14 +41,21 @@ class Reaction:
     kind: str
     rows: int
     train_ids: tuple[Any, ...] = field(repr=False)
+    labels: tuple[Any, ...] | None = field(repr=False)
     effect: float
     after: float
     resolves: bool
 
     def __str__(self) -> str:
-        ids = ", ".join(map(str, self.train_ids[:5])) + (", ..." if self.rows > 5 else "")
+        named = [str(row) for row in self.train_ids[:5]]
+        if self.labels is not None:
+            named = [f"{row} to {new}" for row, new in zip(named, self.labels[:5], strict=True)]
+        ids = ", ".join(named) + (", ..." if self.rows > 5 else "")
         enough = "enough" if self.resolves else "not enough"
-        return f"{self.kind} {self.rows} rows ({ids}): about {self.after:g} then, {enough}"
+        return (
+            f"{self.kind} {self.rows} rows ({ids}): {self.after:.3g} by their single effects, "
+            f"{enough}"
+        )
 
 
 class Context:
@@ -113,18 +121,24 @@ class Context:
         vector = complaint.direction * self._gradient()
         return self._index.rank(vector, complaints=(complaint,), classes=self._classes)
 
-    def suggest(self, *, most: int = 1000) -> list[Reaction]:
+    def suggest(self, *, most: int | None = None) -> list[Reaction]:
         """For every kind of intervention the fewest rows predicted to settle the complaint.
+
+        Parameters
+        ----------
+        most : rows of a kind that are looked at; a tenth of the training rows by default, as single
+            effects of more say little about what they do together.
 
         Effects are first order and added up; `ctx.bound().rank().group_effect(...)` says what many
         rows do together. Those that suffice come first, then those of few rows.
         """
         complaint, ranking = self.complain(), self.explain()
         need = _needed(complaint)
+        limit = max(1, ranking.interventions.num_rows // 10) if most is None else most
         found: list[Reaction] = []
         table = ranking.interventions
         for kind in table.kinds:
-            reaction = _reaction(ranking, kind, complaint, need, most)
+            reaction = _reaction(ranking, kind, complaint, need, limit)
             if reaction is not None:
                 found.append(reaction)
         return sorted(found, key=lambda item: (not item.resolves, item.rows))
@@ -181,7 +195,17 @@ def _reaction(
         return None
     ids = tuple(ranking.interventions.ids[table_rows(ranking, places[:count])].tolist())
     effect = float(summed[count - 1]) * complaint.direction
-    return Reaction(kind, count, ids, effect, complaint.hard + effect, bool(len(enough)))
+    after = complaint.hard + effect
+    return Reaction(
+        kind, count, ids, _labels(ranking, kind, places[:count]), effect, after, bool(len(enough))
+    )
+
+
+def _labels(ranking: Ranking, kind: str, places: np.ndarray) -> tuple[Any, ...] | None:
+    if kind != "relabel":
+        return None
+    numbers = ranking.interventions.new_labels(places).tolist()
+    return tuple(numbers if ranking.classes is None else (ranking.classes[n] for n in numbers))
 
 
 def table_rows(ranking: Ranking, places: np.ndarray) -> np.ndarray:

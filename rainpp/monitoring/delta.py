@@ -104,4 +104,5 @@ class Delta:
     def __str__(self) -> str:
         where = ", ".join(f"{name}={value!r}" for name, value in self.group.items())
         start = f" from {self.window[0]:%Y-%m-%d %H:%M:%S}" if self.window[0] else ""
-        return f"{self.column}{f' where {where}' if where else ''}{start}: {self.value:g}"
+        cell = f"{self.column}{f' where {where}' if where else ''}"
+        return f"{cell}{start}: {self.value:g} ({self.status}, revision {self.revision})"

@@ -71,17 +71,21 @@ class Monitor(Taking):
         """Accuracy of every window, from its labels and, where they are missing, the reference.
 
         Columns: `window_start`, `window_end`, `accuracy`, `low`, `high` (95 %), `basis` ("labels",
-        "blend" or "iw"), `coverage` (share labelled), `unseen`, `drifted`, `rows`, `labelled`.
+        "blend", "iw" or "none"), `coverage` (share labelled), `unseen`, `drifted`, `rows`,
+        `labelled`. Labels must not be chosen by whether the prediction is right: within a bucket,
+        or without buckets in a window, labelled rows must be like those without. Where the labels
+        of an earlier window contradicted the reference, or features have drifted, a window without
+        labels is `drifted` and its interval says that nothing is known of it.
 
         Raises
         ------
         SettingsError : no labels were announced.
         """
         with self._lock:
-            kept, quality = self._with_quality()
+            kept, _ = self._with_quality()
             return as_frame(
                 {
-                    as_times(kept.bounds(window, ())): quality.read(window)
+                    as_times(kept.bounds(window, ())): kept.quality_of(window)
                     for window in kept.quality_windows()
                 }
             )

@@ -17,10 +17,10 @@ from rainpp.monitoring.monitor import Monitor
 from rainpp.monitoring.setup import Columns, Keep, table_names
 from rainpp.monitoring.spec import Spec
 from rainpp.monitoring.tables import as_arrow, plain_schema
-from rainpp.registration import check_kinds, class_values
+from rainpp.registration import check_kinds, class_values, with_training
 from rainpp.stream.buckets import Buckets
 from rainpp.stream.window import Everything, Window, microseconds
-from rainpp.types import ClassValue
+from rainpp.types import ClassValue, PyTree
 
 _MEMORY = ":memory:"
 _TAKEN = ("information_schema", "main", "pg_catalog", "system", "temp")
@@ -32,6 +32,7 @@ def monitor(
     *,
     model: Model,
     index: Index,
+    data: tuple[PyTree, Any] | None = None,
     function: str = "predict",
     encode: Encode | None = None,
     classes: Sequence[ClassValue] | None = None,
@@ -58,7 +59,9 @@ def monitor(
     sql : one SELECT that calls the model; see `Monitor.plan` for how it is kept up to date.
     model, index, encode, classes : as for `Database.register_model`; `function` is the name SQL
         calls the model by.
-    schema : an Arrow schema or an empty frame of the table, or one of these for each table by name.
+    data : (inputs, labels) of the training set, when the index was loaded from disk and the
+        proofs of `Context.bound` are wanted.
+    schema : an Arrow schema or a frame of the table, or one of these for each table by name.
         By default the first batch says; a query over two tables needs it. A state file keeps the
         schema that it began with.
     time : column of event times. Without one a row's time is when it comes.
@@ -110,6 +113,7 @@ def monitor(
     )
     if buckets is not None and label is None:
         raise SettingsError("`buckets` are for accuracy; name the column of labels, label='...'.")
+    index = index if data is None else with_training(index, model, data)
     registered = RegisteredModel(
         function, class_values(function, model, index, classes), model, index, encode
     )
@@ -212,5 +216,13 @@ def _schemas(schema: Any, sql: str, function: str) -> dict[str, pa.Schema] | Non
 
 def _schema(item: Any, name: str) -> pa.Schema:
     if isinstance(item, pa.Schema):
-        return plain_schema(item)
-    return as_arrow(item, f"schema of {name}").schema
+        found = plain_schema(item)
+    else:
+        found = as_arrow(item, f"schema of {name}").schema
+    for field in found:
+        if pa.types.is_null(field.type):
+            raise SettingsError(
+                f"`schema` of {name!r} says nothing about the column {field.name!r}: an empty "
+                "frame has no type for it. Give a frame with a row, or an Arrow schema."
+            )
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,8 @@ class Quality:
         # One class more, for labels that the model does not know.
         self._outcomes = Outcomes(len(self._classes) + 1, buckets=width)
         self._ledger = Ledger()
+        # The last window whose labels contradicted the reference.
+        self._contradicted: int | None = None
 
     def arrived(
         self, numbers: Index, panes: Index, predicted: Index, rows: pa.Table, labels: Sequence[Any]
@@ -187,8 +189,15 @@ class Quality:
         """Counts of one window."""
         return self._outcomes.over(self._panes_of(window))
 
-    def read(self, window: int) -> Standing:
-        """Accuracy of one window."""
+    def read(self, window: int, *, doubted: bool = False) -> Standing:
+        """Accuracy of one window.
+
+        Parameters
+        ----------
+        doubted : live rows do not look like the training rows, so the reference says little. The
+            same holds for windows after one whose labels contradicted it. Of rows without labels
+            nothing is known then: they may be all wrong or all right.
+        """
         tally = self.tally(window)
         rates, counts = np.zeros(len(tally.live)), np.zeros(len(tally.live))
         if self._buckets is not None:
@@ -197,6 +206,20 @@ class Quality:
         live, labelled, correct = (
             int(part.sum()) for part in (tally.live, tally.labelled, tally.correct)
         )
+        judged = estimate
+        if estimate.coverage == 1 and self._buckets is not None:
+            # Where every row is labelled the reference is not looked at: one more row, unlabelled.
+            judged = blend(tally.live + 1, tally.labelled, tally.correct, rates, counts)
+        if self._buckets is None:
+            estimate = _without_reference(estimate)
+        elif labelled and judged.drifted:
+            self._contradicted = window
+        elif labelled and self._contradicted is not None and window > self._contradicted:
+            self._contradicted = None
+        after = self._contradicted is not None and window > self._contradicted
+        if estimate.basis == "iw" and (doubted or after):
+            ends = correct / live, (correct + live - labelled) / live
+            estimate = replace(estimate, low=ends[0], high=ends[1], drifted=True)
         return Standing(estimate, live, labelled, correct)
 
     def confusion(self, window: int) -> pd.DataFrame:
@@ -217,6 +240,13 @@ class Quality:
         names = ("pane", "bucket", "predicted", "label")
         first, *rest = (self._ledger.read(name, numbers) for name in names)
         return first, rest[0], rest[1], rest[2]
+
+
+def _without_reference(estimate: Estimate) -> Estimate:
+    """What labels alone say; nothing where there are none."""
+    if estimate.coverage == 0:
+        return replace(estimate, value=float("nan"), basis="none")
+    return replace(estimate, basis="labels")
 
 
 def as_frame(standings: Mapping[Any, Standing]) -> pd.DataFrame:

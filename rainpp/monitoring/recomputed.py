@@ -71,8 +71,21 @@ def chosen_rows(rows: Sequence[Row], keys: Sequence[Key] | None, setup: Setup) -
     return [found.get(key) or Row(key, False, 0.0, absent) for key in keys]
 
 
-def window_result(setup: Setup, rows: Sequence[pa.Table]) -> Result:
-    """A result over the rows of a window, with the model behind it: it can be complained about."""
+def accuracy_sql(setup: Setup, label: str) -> str:
+    """The accuracy of the labelled rows of a window as a query."""
+    (table,) = setup.tables
+    call = f"{setup.registered.name}({', '.join(map(quote, table.arguments))})"
+    return (
+        f"SELECT avg(CASE WHEN {call} = {quote(label)} THEN 1 ELSE 0 END) AS accuracy "
+        f"FROM {quote(table.name)} WHERE {quote(label)} IS NOT NULL"
+    )
+
+
+def window_result(setup: Setup, rows: Sequence[pa.Table], sql: str | None = None) -> Result:
+    """A result over the rows of a window, with the model behind it: it can be complained about.
+
+    `sql` : another query than the standing one.
+    """
     con = duckdb.connect()
     _fill(con, setup, rows)
     db = connect(con)
@@ -81,7 +94,7 @@ def window_result(setup: Setup, rows: Sequence[pa.Table]) -> Result:
     db.register_model(
         model.name, model.model, model.index, encode=model.encode, classes=model.classes
     )
-    return db.sql(setup.sql)
+    return db.sql(setup.sql if sql is None else sql)
 
 
 def _database(setup: Setup, rows: Sequence[pa.Table]) -> Database:

@@ -99,7 +99,10 @@ class Setup:
         found = [at for at, known in enumerate(names) if known.lower() == str(name).lower()]
         if found:
             return found[0]
-        raise QueryError(f"`table` is {name!r}; the standing query reads {', '.join(names)}.")
+        raise QueryError(
+            f"`table` is {name!r}; the standing query reads {', '.join(names)}: say which, "
+            f"table={names[0]!r}."
+        )
 
     @property
     def touched(self) -> tuple[np.ndarray, ...]:

@@ -26,7 +26,7 @@ from rainpp.monitoring.context import Context, check_same
 from rainpp.monitoring.delta import Delta
 from rainpp.monitoring.emission import Spoken
 from rainpp.monitoring.intake import Pending
-from rainpp.monitoring.recomputed import window_result
+from rainpp.monitoring.recomputed import accuracy_sql, window_result
 from rainpp.monitoring.rules import is_name
 from rainpp.monitoring.state import Handler, State
 from rainpp.result import Result
@@ -276,7 +276,10 @@ class Taking(State):
             )
         with self._lock:
             rows = kept.rows_of(kept.window_of(about), tuple(about.group.values()))
-        return window_result(kept.setup, rows)
+        label, names = self.spec.columns.label, kept.names[1]
+        of_labels = about.column == "accuracy" and "accuracy" not in names and label is not None
+        sql = accuracy_sql(kept.setup, str(label)) if of_labels else None
+        return window_result(kept.setup, rows, sql)
 
     def sql(self, query: str) -> pd.DataFrame:
         """What one SELECT says of the state file; `rainpp.stream.store` names tables and columns.

@@ -35,7 +35,7 @@ from rainpp.errors import DataError
 
 __all__ = ["Estimate", "blend"]
 
-Basis = Literal["labels", "blend", "iw"]
+Basis = Literal["labels", "blend", "iw", "none"]
 Floats = NDArray[np.float64]
 
 # How far rates may have moved, as a number of reference rows: 3 is by some 25 points, ∞ not at all.

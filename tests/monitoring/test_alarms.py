@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import rainpp
-from rainpp.errors import ComplaintError, SettingsError
+from rainpp.errors import ComplaintError, RainError, SettingsError
 from rainpp.windows import Tumbling
 from tests.monitoring.world import START, arrow, asked, make_rows, trained, watch
 
@@ -198,3 +199,36 @@ def test_a_number_on_the_left_is_turned_round():
     assert isinstance(rule.when.first.number, float)
     assert rule.hold == 1
     assert OF_EACH
+
+
+def test_an_index_from_disk_is_proven_with_the_training_rows(tmp_path):
+    problem = trained().problem
+    rainpp.precompute(problem.model, problem.inputs, problem.labels, k=6, path=tmp_path / "i.rain")
+    index = rainpp.load(tmp_path / "i.rain")
+    settings = {"time": "t", "id": "id", "keep": "inputs"}
+    rows = arrow(make_rows(40, 5))
+
+    def group_effect(**more):
+        with rainpp.monitor(
+            "people", COUNT, model=problem.model, index=index, **settings, **more
+        ) as monitor:
+            monitor.alert("many", "n > 1")
+            with monitor.batch() as b:
+                b.predictions(rows)
+            return monitor.context(b.taken.alarms[0]).bound().rank().group_effect(3).effect
+
+    with pytest.raises(RainError, match="not at hand"):
+        group_effect()
+    assert group_effect(data=(problem.inputs, problem.labels)) > 0
+
+
+def test_an_empty_frame_of_arrays_is_no_schema():
+    frame = pd.DataFrame({"id": [1], "image": [[1.0, 2.0]]})[:0]
+    with pytest.raises(SettingsError, match="frame has no type"):
+        rainpp.monitor(
+            "people",
+            "SELECT count(*) AS n FROM people WHERE predict(image) = 1",
+            model=trained().model,
+            index=trained().index,
+            schema=frame,
+        )

@@ -105,12 +105,14 @@ def test_an_alarm_about_accuracy_waits_until_it_is_sure():
         labelled = rows.iloc[: at + 20]
         truth = (kinds[: at + 20] + (np.arange(at + 20) % 2)) % 3
         ranking = monitor.context(alarm).explain()
+        bound = monitor.context(alarm).bound()
     # The gradient is that of the average probability of the labels, row by row.
     sql = f"SELECT avg(CASE WHEN {PREDICTED} = label THEN 1 ELSE 0 END) AS accuracy FROM people"
     complaint = asked(labelled.assign(label=truth), sql).complain(
         column="accuracy", row=0, should="increase"
     )
     np.testing.assert_allclose(alarm.vector, complaint.vector(), rtol=1e-8)
+    np.testing.assert_allclose(bound.vector(), complaint.vector(), rtol=1e-8)
     np.testing.assert_allclose(ranking.scores, complaint.rank().scores, rtol=1e-5)
 
 
@@ -183,3 +185,32 @@ def test_the_ledger_grows_and_forgets():
     assert np.array_equal(ledger.read("predicted", kept), kept % 3)
     assert (ledger.read("label", np.array([0, 4999, 9000])) == -1).all()
     assert START + timedelta(0) == START
+
+
+def test_a_contradicted_reference_is_not_trusted_with_windows_without_labels():
+    held_out, rows = make_rows(900, 20), make_rows(300, 21, seconds=59)
+    buckets = Buckets.by({"region": held_out["region"]}, "region", np.ones(900, bool))
+    with watch(COUNT, window=Tumbling("1m"), label="label", buckets=buckets) as monitor:
+        for number in range(3):
+            send(
+                monitor,
+                rows.assign(id=rows["id"] + 300 * number, t=rows["t"] + timedelta(minutes=number)),
+            )
+        before = monitor.accuracy()
+        assert not before["drifted"].any()
+        wrong = (predictions(rows) + 1) % 3
+        with monitor.batch() as b:
+            b.feedback({"id": 300 + rows["id"].to_numpy(), "label": wrong})
+        after = monitor.accuracy()
+    assert after["basis"].tolist() == ["iw", "labels", "iw"]
+    assert after["drifted"].tolist()[::2] == [False, True]
+    assert (after["low"][2], after["high"][2]) == (0, 1)
+    assert before["low"][2] > 0.9
+
+
+def test_without_reference_and_labels_nothing_is_said():
+    with watch(COUNT, label="label") as monitor:
+        send(monitor, make_rows(20, 3))
+        (line,) = monitor.accuracy().itertuples()
+    assert np.isnan(line.accuracy)
+    assert (line.basis, line.low, line.high) == ("none", 0, 1)

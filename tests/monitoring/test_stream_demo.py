@@ -40,7 +40,10 @@ def test_accuracy_says_what_it_rests_on(summary):
     before, after, unlabelled = summary.accuracy
     assert "basis blend, 50% labelled" in before
     assert float(after.split(": ")[1].split()[0]) < float(before.split(": ")[1].split()[0]) - 0.1
-    assert "basis iw, 0% labelled" in unlabelled
+    assert "basis iw, 0% labelled, reference in doubt" in unlabelled
+    for line in summary.accuracy:
+        low, high = (float(part) for part in line.split("(")[1].split(")")[0].split(" to "))
+        assert low <= float(line.split("in truth ")[1]) <= high
 
 
 def test_it_can_be_run_again_over_its_own_files(tmp_path, summary):
