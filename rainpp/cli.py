@@ -92,10 +92,12 @@ def demo(
 ) -> None:
     """Corrupt bundled real data, find the corruption from a complaint, prove it by retraining."""
     with reporting(debug=debug):
-        import rainpp.demo as room
+        if stream:
+            from rainpp.demo import run_stream_demo as run
+        else:
+            from rainpp.demo import run_demo as run
 
         with ProgressBars() as progress:
-            run = room.run_stream_demo if stream else room.run_demo
             summary = run(output, progress=progress)
         if as_json:
             show_json(summary.as_dict())

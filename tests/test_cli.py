@@ -731,7 +731,7 @@ def test_ctrl_c(tmp_path):
             break
         time.sleep(0.1)
     child.send_signal(signal.SIGINT)
-    _, stderr = child.communicate(timeout=20)
+    _, stderr = child.communicate(timeout=90)
     assert (child.returncode, stderr) == (130, "interrupted\n")
 
 

@@ -216,13 +216,12 @@ def _schemas(schema: Any, sql: str, function: str) -> dict[str, pa.Schema] | Non
 
 def _schema(item: Any, name: str) -> pa.Schema:
     if isinstance(item, pa.Schema):
-        found = plain_schema(item)
-    else:
-        found = as_arrow(item, f"schema of {name}").schema
-    for field in found:
+        return plain_schema(item)
+    frame = as_arrow(item, f"schema of {name}")
+    for field in [] if frame.num_rows else frame.schema:
         if pa.types.is_null(field.type):
             raise SettingsError(
                 f"`schema` of {name!r} says nothing about the column {field.name!r}: an empty "
                 "frame has no type for it. Give a frame with a row, or an Arrow schema."
             )
-    return found
+    return frame.schema
