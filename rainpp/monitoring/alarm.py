@@ -11,8 +11,18 @@ from typing import Any, Literal
 import numpy as np
 
 from rainpp.monitoring.condition import Condition
-from rainpp.stream.packing import as_json, from_json, key_text, read_key
+from rainpp.monitoring.written import (
+    instant_body,
+    place_body,
+    place_words,
+    read_instant,
+    read_numbers,
+    read_place,
+)
+from rainpp.stream.packing import as_json, key_text, read_key
 from rainpp.stream.reading import Reading
+
+_NUMBERS = ("value", "relaxed", "target", "rows")
 
 
 @dataclass(frozen=True)
@@ -92,15 +102,11 @@ class Alarm:
         return {
             "name": self.name,
             "status": self.status,
-            "group": [[name, as_json(value)] for name, value in self.group.items()],
-            "window": [None if at is None else at.isoformat() for at in self.window],
+            **place_body(self.group, self.window),
             "column": self.column,
-            **{
-                name: as_json(float(getattr(self, name)))
-                for name in ("value", "relaxed", "target", "rows")
-            },
+            **{name: as_json(float(getattr(self, name))) for name in _NUMBERS},
             "should": self.should,
-            "since": None if self.since is None else self.since.isoformat(),
+            "since": instant_body(self.since),
             "vector": [float(number) for number in self.vector],
             "model": self.model,
             "because": self.because,
@@ -110,36 +116,28 @@ class Alarm:
     @staticmethod
     def read(monitor: str, seq: int, body: Mapping[str, Any]) -> Alarm:
         """The inverse of `body`."""
-        start, end = (None if at is None else datetime.fromisoformat(at) for at in body["window"])
-        since = body["since"]
-        numbers = {
-            name: float(from_json(body[name])) for name in ("value", "relaxed", "target", "rows")
-        }
         return Alarm(
             monitor=monitor,
             name=body["name"],
             status=body["status"],
-            group={name: from_json(value) for name, value in body["group"]},
-            window=(start, end),
             column=body["column"],
             should=body["should"],
-            since=None if since is None else datetime.fromisoformat(since),
+            since=read_instant(body["since"]),
             vector=np.asarray(body["vector"], float),
             model=body["model"],
             seq=seq,
             because=body["because"],
-            **numbers,
+            **read_place(body),
+            **read_numbers(body, _NUMBERS),
         )
 
     def __str__(self) -> str:
-        where = ", ".join(f"{name}={value!r}" for name, value in self.group.items())
-        start = f" from {self.window[0]:%Y-%m-%d %H:%M:%S}" if self.window[0] else ""
         what = f"{self.column} is {self.value:.4g}"
         if self.name == "drift":
             what = f"{self.column} is {self.value:.2f} (K-S distance) from the training rows"
         return (
-            f"{self.name} is {self.status}: {what}"
-            f"{f' where {where}' if where else ''}{start}; {self.because}"
+            f"{self.name} is {self.status}: {what}{place_words(self.group, self.window)}; "
+            f"{self.because}"
         )
 
 

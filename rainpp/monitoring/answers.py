@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -161,8 +162,8 @@ class Answers:
         frame.attrs |= {"auc": auc, "log_loss": loss}
         return frame
 
-    def _window_at(self, start: Any) -> int:
-        at = pd.Timestamp(start).value // 1000
+    def _window_at(self, start: datetime) -> int:
+        at = int(np.datetime64(start, "us").astype(np.int64))
         return int(self.spec.window.panes(np.asarray([at]))[0])
 
     def numbers(self) -> list[int]:
@@ -280,8 +281,7 @@ class Answers:
         start = about.window[0]
         if start is None or isinstance(self.spec.window, Last | Everything):
             return 0
-        at = int(np.datetime64(start, "us").astype(np.int64))
-        return int(self.spec.window.panes(np.asarray([at]))[0])
+        return self._window_at(start)
 
 
 def _number(value: float) -> Reading:

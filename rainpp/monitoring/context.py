@@ -193,7 +193,7 @@ def _reaction(
     count = int(enough[0]) + 1 if len(enough) else int(np.argmax(summed)) + 1
     if summed[count - 1] <= 0:
         return None
-    ids = tuple(ranking.interventions.ids[table_rows(ranking, places[:count])].tolist())
+    ids = tuple(ranking.interventions.ids[ranking.interventions.rows(places[:count])].tolist())
     effect = float(summed[count - 1]) * complaint.direction
     after = complaint.hard + effect
     return Reaction(
@@ -206,11 +206,6 @@ def _labels(ranking: Ranking, kind: str, places: np.ndarray) -> tuple[Any, ...] 
         return None
     numbers = ranking.interventions.new_labels(places).tolist()
     return tuple(numbers if ranking.classes is None else (ranking.classes[n] for n in numbers))
-
-
-def table_rows(ranking: Ranking, places: np.ndarray) -> np.ndarray:
-    """Training rows of interventions."""
-    return ranking.interventions.rows(places)
 
 
 def kind_places(ranking: Ranking, kind: str, most: int) -> np.ndarray:

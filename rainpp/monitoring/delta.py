@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from rainpp.stream.packing import as_json, from_json, key_text
+from rainpp.monitoring.written import (
+    instant_body,
+    place_body,
+    place_words,
+    read_instant,
+    read_numbers,
+    read_place,
+)
+from rainpp.stream.packing import as_json, key_text
 
 Status = Literal["provisional", "final", "corrected", "retracted"]
 Basis = Literal["exact", "labels", "blend", "iw"]
+
+_NUMBERS = ("value", "relaxed", "low", "high", "rows", "coverage")
 
 
 @dataclass(frozen=True)
@@ -64,15 +74,11 @@ class Delta:
         """As JSON values."""
         return {
             "column": self.column,
-            "group": [[name, as_json(value)] for name, value in self.group.items()],
-            "window": [None if at is None else at.isoformat() for at in self.window],
+            **place_body(self.group, self.window),
             "revision": self.revision,
             "status": self.status,
-            **{
-                name: as_json(getattr(self, name))
-                for name in ("value", "relaxed", "low", "high", "rows", "coverage")
-            },
-            "watermark": None if self.watermark is None else self.watermark.isoformat(),
+            **{name: as_json(getattr(self, name)) for name in _NUMBERS},
+            "watermark": instant_body(self.watermark),
             "model": self.model,
             "basis": self.basis,
             "key": self.key,
@@ -81,28 +87,19 @@ class Delta:
     @staticmethod
     def read(monitor: str, seq: int, body: Mapping[str, Any]) -> Delta:
         """The inverse of `body`."""
-        start, end = (None if at is None else datetime.fromisoformat(at) for at in body["window"])
-        mark = body["watermark"]
-        numbers = {
-            name: float(from_json(body[name]))
-            for name in ("value", "relaxed", "low", "high", "rows", "coverage")
-        }
         return Delta(
             monitor=monitor,
             column=body["column"],
-            group={name: from_json(value) for name, value in body["group"]},
-            window=(start, end),
             revision=int(body["revision"]),
             status=body["status"],
-            watermark=None if mark is None else datetime.fromisoformat(mark),
+            watermark=read_instant(body["watermark"]),
             model=body["model"],
             seq=seq,
             basis=body["basis"],
-            **numbers,
+            **read_place(body),
+            **read_numbers(body, _NUMBERS),
         )
 
     def __str__(self) -> str:
-        where = ", ".join(f"{name}={value!r}" for name, value in self.group.items())
-        start = f" from {self.window[0]:%Y-%m-%d %H:%M:%S}" if self.window[0] else ""
-        cell = f"{self.column}{f' where {where}' if where else ''}"
-        return f"{cell}{start}: {self.value:g} ({self.status}, revision {self.revision})"
+        cell = f"{self.column}{place_words(self.group, self.window)}"
+        return f"{cell}: {self.value:g} ({self.status}, revision {self.revision})"

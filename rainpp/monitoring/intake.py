@@ -153,11 +153,11 @@ class Intake:
         self.next_row += rows.num_rows
         made = self._rows(side, rows, times, numbers)
         stored = self._change(pending, side, made)
-        self._arrive(pending, side, self._stored_rows(side, rows, times, numbers, stored))
+        arrived = self._stored_rows(side, rows, times, numbers, stored)
+        self._arrive(pending, side, arrived)
         if keys is not None:
             self._register(pending, side, keys, numbers)
         if self.quality is not None:
-            arrived = self._stored_rows(side, rows, times, numbers, (stored[0], None))
             pending.undo.append(self._judge(arrived, stored[0]))
             pending.judged |= set(self._judged_panes(times).tolist())
         if self.drift is not None:

@@ -84,31 +84,22 @@ class SideView:
         DataError : the query or the model fail on a row.
         """
         pairs = self._finder.find(rows.table)
+        found = Sorted.of(pairs, rows.panes) if len(pairs.rows) else None
         if self._passes is None or self.side.slot is None:
             batch = Batch(rows.signs, np.ones((rows.table.num_rows, 1)))
-            return self._sums(pairs, rows, batch)
-        found = Sorted.of(pairs, rows.panes) if len(pairs.rows) else None
+            return self._sums(pairs, found, batch)
         groups = len(found.places) * len(self._parts) if found else 0
         if rows.probabilities is None or rows.tangents is None:
             if not forward and self._passes.backward_is_cheaper(groups):
                 return self._by_backward(pairs, found, rows)
-            made = self._passes.forward(rows.inputs)
-            known = rows.probabilities
-            rows = Rows(
-                rows.table,
-                rows.panes,
-                rows.signs,
-                rows.inputs,
-                made[0] if known is None else known,
-                made[1],
-            )
-        assert rows.probabilities is not None
-        return self._sums(pairs, rows, Batch(rows.signs, rows.probabilities, rows.tangents))
+            predicted, tangents = self._passes.forward(rows.inputs)
+            known = predicted if rows.probabilities is None else rows.probabilities
+            return self._sums(pairs, found, Batch(rows.signs, known, tangents))
+        return self._sums(pairs, found, Batch(rows.signs, rows.probabilities, rows.tangents))
 
-    def _sums(self, pairs: Pairs, rows: Rows, batch: Batch) -> tuple[Sums, Batch]:
-        if not len(pairs.rows):
+    def _sums(self, pairs: Pairs, found: Sorted | None, batch: Batch) -> tuple[Sums, Batch]:
+        if found is None:
             return nothing(self.layout), batch
-        found = Sorted.of(pairs, rows.panes)
         return contributions(pairs, found, batch, self.layout), batch
 
     def _by_backward(self, pairs: Pairs, found: Sorted | None, rows: Rows) -> tuple[Sums, Batch]:
@@ -117,7 +108,7 @@ class SideView:
         if found is None or not self._parts:
             known = rows.probabilities
             known = passes.probabilities(rows.inputs) if known is None else known
-            return self._sums(pairs, rows, Batch(rows.signs, known))
+            return self._sums(pairs, found, Batch(rows.signs, known))
         shape = Batch(rows.signs, np.empty((rows.table.num_rows, self._num_classes)))
         kind = np.dtype(passes.model.theta.dtype)
         weights = cell_weights(pairs, found, shape, self._parts, kind)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import select
 import signal
 import sys
@@ -42,15 +41,14 @@ def prepare(path: Path) -> None:
     from tests.monitoring.world import trained
 
     save(trained().index, path.with_suffix(".index"))
-    path.with_suffix(".model").write_bytes(
-        pickle.dumps(jax.tree.map(np.asarray, trained().model.params))
-    )
+    np.savez(path.with_suffix(".npz"), **trained().model.params)
 
 
 def opened(path: Path) -> rainpp.Monitor:
     """The monitor of a state file, with its alarms."""
     room._SUMMARY_EVERY = SUMMARY_EVERY
-    params = pickle.loads(path.with_suffix(".model").read_bytes())
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as weights:
+        params = dict(weights)
     monitor = rainpp.monitor(
         "people",
         SQL,
