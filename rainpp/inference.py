@@ -355,7 +355,9 @@ def _argument_arrays(
                 f"`{table}.{name}` is NULL in {column.null_count} rows; a model argument "
                 "must have a value in every row. Fill or delete those rows."
             )
-        columns[name] = _to_numpy(column.combine_chunks(), f"{table}.{name}")
+        # One chunk is there already: combining copies even that.
+        whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        columns[name] = _to_numpy(whole, f"{table}.{name}")
     return columns
 
 

@@ -29,7 +29,7 @@ from rainpp.monitoring.state import Handler
 from rainpp.monitoring.tables import as_instant
 from rainpp.monitoring.taking import Taking
 from rainpp.registration import check_kinds, class_values
-from rainpp.stream.store import Entry
+from rainpp.stream.journal import Entry
 
 # What `Monitor.read` shows of a number.
 _SHOWN = ("", "_relaxed", "_low", "_high")

@@ -29,7 +29,14 @@ _KINDS = {"pane": np.int64, "bucket": np.int32, "predicted": np.int16, "label": 
 _EMPTY = {"pane": NO_PANE, "bucket": _NONE, "predicted": _NONE, "label": _NONE}
 
 
-_OF_ESTIMATE = ("low", "high", "basis", "coverage", "unseen", "drifted")
+_OF_ESTIMATE = {
+    "low": float,
+    "high": float,
+    "basis": object,
+    "coverage": float,
+    "unseen": float,
+    "drifted": bool,
+}
 
 
 class Ledger:
@@ -256,9 +263,13 @@ def as_frame(standings: Mapping[Any, Standing]) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "window_start": np.array([start for start, _ in standings], "datetime64[us]"),
         "window_end": np.array([end for _, end in standings], "datetime64[us]"),
-        "accuracy": [estimate.value for estimate in estimates],
-        **{name: [getattr(item, name) for item in estimates] for name in _OF_ESTIMATE},
-        "rows": [found.rows for found in parts],
-        "labelled": [found.labelled for found in parts],
+        "accuracy": np.array([estimate.value for estimate in estimates], float),
+        # With types said, as pandas takes 0.1 ms to find them out.
+        **{
+            name: np.array([getattr(item, name) for item in estimates], kind)
+            for name, kind in _OF_ESTIMATE.items()
+        },
+        "rows": np.array([found.rows for found in parts], np.int64),
+        "labelled": np.array([found.labelled for found in parts], np.int64),
     }
     return pd.DataFrame(columns)

@@ -171,7 +171,9 @@ class State:
 
     def _summarise_in_time(self) -> None:
         """Write a summary once enough batches have come, in this process or in earlier ones."""
-        if self._kept is not None and self._at.unsummarised >= _SUMMARY_EVERY:
-            # The batches are written; where a summary cannot be, the next batch tries again.
-            with suppress(ArtifactError):
+        # The batches are written; what cannot be done now, the next batch tries again.
+        with suppress(ArtifactError):
+            if self._kept is not None and self._at.unsummarised >= _SUMMARY_EVERY:
                 self._kept.summarise(self._at)
+            elif self._store.should_fold:
+                self._store.fold()

@@ -30,8 +30,8 @@ from rainpp.monitoring.recomputed import accuracy_sql, window_result
 from rainpp.monitoring.rules import is_name
 from rainpp.monitoring.state import Handler, State
 from rainpp.result import Result
+from rainpp.stream.journal import Entry, Written
 from rainpp.stream.reading import Reading
-from rainpp.stream.store import Entry, Written
 
 
 class Taking(State):

@@ -205,6 +205,10 @@ def _hypotheses(rows: _Rows) -> tuple[float, _Mixture, float]:
     return rate, mixture, 1 - float(weights[0, 0])
 
 
+# Of log-odds, when Newton's method ends: it doubles its digits in every step.
+_CONVERGED = 1e-9
+
+
 def _step(base: Floats, rows: _Rows) -> tuple[float, float]:
     """The common step of log-odds that explains the labels best, and its standard error.
 
@@ -218,7 +222,10 @@ def _step(base: Floats, rows: _Rows) -> tuple[float, float]:
         p = _logistic(odds + step)
         information = float((m * p * (1 - p)).sum()) + 1 / _STEP_VARIANCE
         slope = float((c - m * p).sum()) - step / _STEP_VARIANCE
-        step += min(max(slope / information, -1.0), 1.0)
+        change = min(max(slope / information, -1.0), 1.0)
+        step += change
+        if abs(change) < _CONVERGED:
+            break
     return step, information**-0.5
 
 

@@ -80,12 +80,23 @@ def contributions(pairs: Pairs, found: Sorted, batch: Batch, layout: Layout) -> 
     rows, classes = pairs.rows[found.order], pairs.classes[found.order]
     weights = pairs.weights[found.order]
     sign = batch.signs[rows[found.row_starts]]
-    records = np.empty((len(found.row_starts), layout.width))
+    # Without tangents the derivatives are not even summed: they are most of a record.
+    filled = layout if batch.tangents is not None else Layout(layout.parts, 0)
+    records = np.empty((len(found.row_starts), filled.width))
     records[:, 0] = 1.0
     with np.errstate(over="ignore", invalid="ignore"):  # `segment_sums` refuses what comes of it
-        _fill(records, found, batch, layout, (rows, classes), weights)
+        _fill(records, found, batch, filled, (rows, classes), weights)
     records *= sign[:, None]
-    return Sums(found.places, segment_sums(records, found.cell_starts))
+    sums = segment_sums(records, found.cell_starts)
+    return Sums(found.places, sums if filled is layout else _widened(sums, layout))
+
+
+def _widened(sums: Array, layout: Layout) -> Array:
+    """Sums without derivatives, with zeros in their places."""
+    kept = [0, *(layout.plain(part) + at for part in range(layout.parts) for at in range(3))]
+    out = np.zeros((len(sums), layout.width, LIMBS))
+    out[:, kept] = sums
+    return out
 
 
 def _fill(
@@ -109,8 +120,6 @@ def _fill(
         if batch.tangents is not None:
             along = batch.tangents[rows, classes] * weight[:, None]
             records[:, layout.gradient(part)] = _by_row(found, along.astype(np.float64))
-        else:
-            records[:, layout.gradient(part)] = 0.0
 
 
 def cell_weights(

@@ -25,6 +25,8 @@ Array = NDArray[np.floating[Any]]
 
 # Rows are padded to a power of two between these, so that batches of any size share few kernels.
 _FEWEST, _MOST = 64, 2048
+# Backward passes are padded likewise, more finely as each costs something.
+_GROUPS = (1, 2, 3, 4, 6, *(8 * 2**power for power in range(24)))
 # A backward pass costs as much as this many forward passes: measured 1.9 to 2.4 for logistic
 # regression and small networks, where a tangent costs 0.5 to 1.
 _BACKWARD = 2.0
@@ -77,14 +79,14 @@ class Passes:
         ModelError : it cannot read the rows.
         """
         kernel = self.model.network.jit(_backward)
-        groups = _power_of_two(len(weights), 1)
+        groups = next(size for size in _GROUPS if size >= len(weights))
         parts: list[tuple[Any, Any]] = []
         for rows, where in _padded(inputs):
             size = jax.tree.leaves(rows)[0].shape[0]
             padded = np.zeros((groups, size, weights.shape[2]), weights.dtype)
             padded[: len(weights), : where.stop - where.start] = weights[:, where]
             with _named_failures():
-                parts.append(kernel(self.model.theta, self.vectors, rows, jnp.asarray(padded)))
+                parts.append(kernel(self.model.theta, self.vectors, rows, padded))
         found = [np.asarray(part[1], np.float64) for part in parts]
         total: NDArray[np.float64] = np.sum(found, axis=0)
         return _checked(_joined(parts, 0, inputs)), total[: len(weights)]

@@ -7,6 +7,9 @@ Tables of a monitor lie in a schema of its name and may be read by anyone, with 
 - ``rows_0``, ``rows_1``: the rows of each table within retention: number, epoch, event time in
   microseconds, probabilities, derivatives or inputs where they are kept, and the columns the query
   reads.
+- ``journal (batch, body, change, rows)``: the latest batches, a line each; every few dozen of them
+  are moved into the other tables, and so they are before anything is read here. A state file that
+  was closed has none.
 - ``batches (batch, source, upto, latest, mark, next_row, change, said, labels)``: what each batch
   since the last summary added, and the watermark and the number of the next row after it; its
   labels are written into the rows by the next summary.
@@ -20,9 +23,8 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,25 @@ from rainpp.errors import ArtifactError, QueryError, RainError
 from rainpp.relax.capture import registered
 from rainpp.relax.catalog import clean, quote
 from rainpp.stream.cells import Sums
-from rainpp.stream.packing import as_json, from_json, pack, unpack
+from rainpp.stream.journal import (
+    TABLE,
+    Entry,
+    Journal,
+    Written,
+    as_text,
+    listed_labels,
+    read_labels,
+)
+from rainpp.stream.packing import pack, unpack
 
 FORMAT = 1
 # Lines that go into one statement; more are quicker as an Arrow table, which costs 0.7 ms.
 _FEW = 32
 _MEMORY = ":memory:"
+_LAST = "SELECT max(batch) FROM (SELECT batch FROM panes UNION ALL SELECT batch FROM batches)"
+_BATCHES = (
+    "batch", "source", "upto", "latest", "mark", "next_row", "change", "said", "labels"
+)  # fmt: skip
 # Monitors that are open: two that write one schema would undo each other's sums.
 _held: weakref.WeakValueDictionary[tuple[str, str], Store] = weakref.WeakValueDictionary()
 _TABLES = """
@@ -56,47 +71,6 @@ CREATE TABLE alarms (batch BIGINT, name VARCHAR, body VARCHAR)
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of the outbox."""
-
-    seq: int
-    kind: str
-    body: dict[str, Any]
-
-
-@dataclass(eq=False)
-class Written:
-    """What one batch writes, besides rows.
-
-    Attributes
-    ----------
-    mark : the watermark.
-    next_row : the number of the next row; numbers are not given twice.
-    change : records added, for every side.
-    late : (reason, row as JSON values).
-    removed : for each side the numbers of rows to delete.
-    arrived : for each side the rows to insert.
-    labels : for each side labels by row number; a summary writes them into the rows.
-    said : what was last said about the rows of the answer that changed.
-    """
-
-    batch: int
-    source: str | None
-    upto: int | None
-    latest: int | None
-    mark: int | None
-    next_row: int
-    change: Sequence[Sums]
-    entries: list[Entry] = field(default_factory=list[Entry])
-    late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
-    removed: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
-    arrived: dict[int, pa.Table] = field(default_factory=dict[int, pa.Table])
-    alarms: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    labels: dict[int, dict[int, Any]] = field(default_factory=dict[int, dict[int, Any]])
-    said: list[Any] = field(default_factory=list[Any])
-
-
 class Store:
     """One monitor's tables."""
 
@@ -104,6 +78,7 @@ class Store:
         self._con, self._name, self._place = con, name, place
         self._schema = quote(name)
         self._within = self.closed = False
+        self._journal = Journal(con, durable=place != _MEMORY)
 
     @staticmethod
     def open(path: str | Path, name: str) -> Store:
@@ -129,6 +104,9 @@ class Store:
         try:
             with store._errors("open"):
                 con.execute("SET threads = 1")
+                # A query of a user's reads this file and no other.
+                con.execute("SET enable_external_access = false")
+                con.execute("SET python_enable_replacements = false")
                 # With the name of the database, which may be that of the schema too.
                 (base,) = con.execute("SELECT current_database()").fetchall()[0]
                 con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(base)}.{store._schema}")
@@ -137,6 +115,8 @@ class Store:
                     with store._transaction():
                         con.execute(_TABLES)
                         store._insert("about", [("format", str(FORMAT))])
+                con.execute(TABLE)
+                store._journal.read()
         except BaseException:
             con.close()
             raise
@@ -173,34 +153,69 @@ class Store:
         ------
         ArtifactError : the disk refuses, or the file is locked; the state is as it was.
         """
+        with self._errors("write"):
+            self._journal.add(what)  # one statement, so it needs no transaction of its own
+
+    @property
+    def should_fold(self) -> bool:
+        """Whether many batches wait in the journal."""
+        return self._journal.is_long
+
+    def fold(self) -> None:
+        """Move the journal into the tables.
+
+        Raises
+        ------
+        ArtifactError : as `write`.
+        """
+        if not self._journal.batches:
+            return
         with self._errors("write"), self._transaction():
-            for side, numbers in what.removed.items():
-                listed = pa.table({"number": pa.array(numbers, pa.int64())})
-                with registered(self._con, listed) as gone:
-                    self._con.execute(
-                        f'DELETE FROM rows_{side} WHERE "__row" IN (SELECT number FROM {gone})'
-                    )
-            for side, rows in what.arrived.items():
-                # DuckDB finds `rows` by its name: 0.8 ms for 1000 rows, registered 1.5 ms.
-                self._con.execute(f"INSERT INTO rows_{side} SELECT * FROM rows")
-                del rows
-            change = pack(what.change) if what.change else None
-            said = _text(what.said) if what.said else None
-            labels = _text(_listed(what.labels)) if what.labels else None
-            line = (what.batch, what.source, what.upto, what.latest, what.mark, what.next_row)
-            self._insert("batches", [(*line, change, said, labels)])
-            if what.entries:
-                self._insert_outbox(what.batch, what.entries)
-            if what.late:
-                self._insert(
-                    "late",
-                    [(what.batch, what.source, reason, _text(row)) for reason, row in what.late],
+            batches = self._journal.batches
+            for side in sorted(
+                {side for what in batches for side in (*what.arrived, *what.removed)}
+            ):
+                self._fold_rows(side)
+            self._insert_many("batches", _BATCHES, [_batch_line(what) for what in batches])
+            self._insert_many(
+                "outbox",
+                ("seq", "batch", "kind", "body"),
+                [
+                    (entry.seq, what.batch, entry.kind, as_text(entry.body))
+                    for what in batches
+                    for entry in what.entries
+                ],
+            )
+            self._insert_many(
+                "late",
+                ("batch", "source", "reason", "body"),
+                [
+                    (what.batch, what.source, reason, as_text(row))
+                    for what in batches
+                    for reason, row in what.late
+                ],
+            )
+            self._insert_many(
+                "alarms",
+                ("batch", "name", "body"),
+                [
+                    (what.batch, name, as_text(body))
+                    for what in batches
+                    for name, body in what.alarms.items()
+                ],
+            )
+            self._journal.empty()
+
+    def _fold_rows(self, side: int) -> None:
+        gone, new = self._journal.removed(side), self._journal.arrived(side)
+        if gone:
+            with registered(self._con, _numbers(gone)) as listed:
+                self._con.execute(
+                    f'DELETE FROM rows_{side} WHERE "__row" IN (SELECT number FROM {listed})'
                 )
-            if what.alarms:
-                self._insert(
-                    "alarms",
-                    [(what.batch, name, _text(body)) for name, body in what.alarms.items()],
-                )
+        if new is not None:
+            with registered(self._con, new) as rows:
+                self._con.execute(f"INSERT INTO rows_{side} SELECT * FROM {rows}")
 
     def summarise(
         self,
@@ -227,12 +242,13 @@ class Store:
         labels : of rows of every side, by row number, to be written into the column `label`.
         """
         with self._errors("write"), self._transaction():
+            self.fold()
             for table in ("panes", "batches", "sources", "windows", "drift"):
                 self._con.execute(f"DELETE FROM {table}")
             self._insert("panes", [(batch, mark, next_row, pack(records))])
             if sources:
                 self._insert("sources", [(name, *values) for name, values in sources.items()])
-            self._insert("windows", [(_text(windows),)])
+            self._insert("windows", [(as_text(windows),)])
             if drift is not None:
                 self._insert("drift", [(drift,)])
             for side, found in labels.items():
@@ -258,13 +274,13 @@ class Store:
     def later(self, batch: int) -> list[tuple[list[Sums], list[Any], dict[int, dict[int, Any]]]]:
         """What each batch after one added, said and labelled, in order."""
         sql = "SELECT change, said, labels FROM batches WHERE batch > ? ORDER BY batch"
-        with self._errors("read"):
+        with self._folded():
             found = self._con.execute(sql, [batch]).fetchall()
         return [
             (
                 [] if change is None else unpack(change),
                 [] if said is None else json.loads(said),
-                {} if labels is None else _read_labels(labels),
+                {} if labels is None else read_labels(json.loads(labels)),
             )
             for change, said, labels in found
         ]
@@ -276,7 +292,7 @@ class Store:
             "UNION ALL SELECT source, upto, latest FROM batches) WHERE source IS NOT NULL "
             "GROUP BY source"
         )
-        with self._errors("read"):
+        with self._folded():
             return {
                 name: (upto, latest) for name, upto, latest in self._con.execute(sql).fetchall()
             }
@@ -293,7 +309,7 @@ class Store:
             "SELECT max(mark), coalesce(max(next_row), 0) FROM (SELECT mark, next_row FROM panes "
             "UNION ALL SELECT mark, next_row FROM batches)"
         )
-        with self._errors("read"):
+        with self._folded():
             mark, next_row = self._con.execute(sql).fetchall()[0]
         return mark, int(next_row)
 
@@ -305,59 +321,79 @@ class Store:
 
     def last_batch(self) -> int:
         """Number of the last batch, -1 before the first."""
-        with self._errors("read"):
-            found = self._con.execute(
-                "SELECT max(batch) FROM "
-                "(SELECT batch FROM panes UNION ALL SELECT batch FROM batches)"
-            ).fetchall()[0][0]
+        with self._folded():
+            found = self._con.execute(_LAST).fetchall()[0][0]
         return -1 if found is None else int(found)
 
     def entries(self, after: int = -1, most: int | None = None) -> list[Entry]:
         """Lines of the outbox after a sequence number, in order."""
-        sql = "SELECT seq, kind, body FROM outbox WHERE seq > ? ORDER BY seq"
-        sql += "" if most is None else f" LIMIT {int(most)}"
-        with self._errors("read"):
-            found = self._con.execute(sql, [after]).fetchall()
-        return [Entry(seq, kind, json.loads(body)) for seq, kind, body in found]
+        waiting = self._journal.entries()
+        found: list[Entry] = []
+        if not waiting or after + 1 < waiting[0].seq:
+            sql = "SELECT seq, kind, body FROM outbox WHERE seq > ? ORDER BY seq"
+            sql += "" if most is None else f" LIMIT {int(most)}"
+            with self._errors("read"):
+                lines = self._con.execute(sql, [after]).fetchall()
+            found = [Entry(seq, kind, json.loads(body)) for seq, kind, body in lines]
+        return [*found, *(entry for entry in waiting if entry.seq > after)][:most]
 
     def last_entry(self) -> int:
         """The highest sequence number, -1 if there is none."""
-        with self._errors("read"):
+        with self._folded():
             found = self._con.execute("SELECT max(seq) FROM outbox").fetchall()[0][0]
         return -1 if found is None else int(found)
 
     def alarms(self) -> dict[str, dict[str, Any]]:
         """The last state of every alarm."""
         sql = "SELECT name, arg_max(body, batch) FROM alarms GROUP BY name"
-        with self._errors("read"):
+        with self._folded():
             return {name: json.loads(body) for name, body in self._con.execute(sql).fetchall()}
 
     def rows(self, side: int, columns: str, condition: str = "true") -> pa.Table:
         """Kept rows of a side, by row number."""
-        sql = f'SELECT {columns} FROM rows_{side} WHERE {condition} ORDER BY "__row"'
-        with self._errors("read"):
+        with self._errors("read"), self._all_rows(side) as rows:
+            sql = f'SELECT {columns} FROM {rows} WHERE {condition} ORDER BY "__row"'
             return self._con.sql(sql).to_arrow_table()
 
     def first_row(self, side: int) -> int | None:
         """The smallest number of a stored row."""
-        with self._errors("read"):
+        with self._folded():
             return self._con.execute(f'SELECT min("__row") FROM rows_{side}').fetchall()[0][0]
 
     def rows_numbered(self, side: int, numbers: Sequence[int]) -> pa.Table:
         """Rows of a side by their numbers, in ascending order of them."""
-        listed = pa.table({"number": pa.array(numbers, pa.int64())})
-        with self._errors("read"), registered(self._con, listed) as wanted:
-            low, high = min(numbers), max(numbers)
+        low, high = min(numbers), max(numbers)
+        with (
+            self._errors("read"),
+            self._all_rows(side) as rows,
+            registered(self._con, _numbers(numbers)) as wanted,
+        ):
             # The bounds let DuckDB skip row groups; rows arrive in the order of their numbers.
             sql = (
-                f'SELECT * FROM rows_{side} WHERE "__row" BETWEEN {low} AND {high} AND '
+                f'SELECT * FROM {rows} WHERE "__row" BETWEEN {low} AND {high} AND '
                 f'"__row" IN (SELECT number FROM {wanted}) ORDER BY "__row"'
             )
             return self._con.sql(sql).to_arrow_table()
 
+    @contextmanager
+    def _all_rows(self, side: int) -> Generator[str]:
+        """SQL for the rows of a side: those of the table, and those that wait in the journal."""
+        gone, new = self._journal.removed(side), self._journal.arrived(side)
+        with ExitStack() as stack:
+            name: Callable[[pa.Table], str] = lambda table: stack.enter_context(  # noqa: E731
+                registered(self._con, table)
+            )
+            rows = f"rows_{side}"
+            if gone:
+                listed = name(_numbers(gone))
+                rows = f'(SELECT * FROM {rows} WHERE "__row" NOT IN (SELECT number FROM {listed}))'
+            if new is not None:
+                rows = f"(SELECT * FROM {rows} UNION ALL SELECT * FROM {name(new)})"
+            yield rows
+
     def late(self) -> pa.Table:
         """Rows that were not counted."""
-        with self._errors("read"):
+        with self._folded():
             return self._con.sql("SELECT * FROM late ORDER BY batch").to_arrow_table()
 
     def ask(self, sql: str) -> pa.Table:
@@ -367,6 +403,7 @@ class Store:
         ------
         QueryError : it is not one SELECT, or DuckDB refuses it.
         """
+        self.fold()
         try:
             statements = self._con.extract_statements(sql)
             kinds = [statement.type.name for statement in statements]
@@ -383,7 +420,7 @@ class Store:
             raise QueryError(f"DuckDB refuses `{sql.strip()}`: {clean(problem)}.") from None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what waits in the journal is read when it is opened again."""
         self.closed = True
         self._con.close()
 
@@ -404,14 +441,17 @@ class Store:
             [value for line in listed for value in line],
         )
 
-    def _insert_outbox(self, batch: int, entries: Sequence[Entry]) -> None:
-        lines = [(entry.seq, batch, entry.kind, _text(entry.body)) for entry in entries]
-        if len(lines) <= _FEW:
-            self._insert("outbox", lines)
+    def _insert_many(
+        self, table: str, names: Sequence[str], lines: Sequence[Sequence[Any]]
+    ) -> None:
+        if not lines:
             return
-        columns = zip(("seq", "batch", "kind", "body"), zip(*lines, strict=True), strict=True)
+        if len(lines) <= _FEW:
+            self._insert(table, lines)
+            return
+        columns = zip(names, zip(*lines, strict=True), strict=True)
         with registered(self._con, pa.table(dict(columns))) as new:
-            self._con.execute(f"INSERT INTO outbox SELECT * FROM {new}")
+            self._con.execute(f"INSERT INTO {table} SELECT * FROM {new}")
 
     def _exists(self, table: str) -> bool:
         sql = (
@@ -433,25 +473,39 @@ class Store:
 
     def give_up(self) -> None:
         """End a transaction that something interrupted, if there is one."""
+        self._back_to(self._journal.batches)
+
+    def _back_to(self, journal: Sequence[Written]) -> None:
         self._within = False
         with suppress(duckdb.Error):
             self._con.execute("ROLLBACK")
+        with suppress(duckdb.Error):
+            moved = self._con.execute(_LAST).fetchall()[0][0]
+            self._journal.back_to(journal, -1 if moved is None else int(moved))
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
         if self._within:  # part of a larger one
             yield
             return
+        before = self._journal.batches.copy()
         try:
             self._within = True
             self._con.execute("BEGIN")
             yield
             self._con.execute("COMMIT")
         except BaseException:
-            self.give_up()  # a failed COMMIT has rolled back already
+            self._back_to(before)  # a failed COMMIT has rolled back already
             raise
         finally:
             self._within = False
+
+    @contextmanager
+    def _folded(self) -> Generator[None]:
+        """Reading tables, with the journal moved into them first."""
+        self.fold()
+        with self._errors("read"):
+            yield
 
     @contextmanager
     def _errors(self, doing: str) -> Generator[None]:
@@ -467,18 +521,13 @@ class Store:
             ) from None
 
 
-def _listed(labels: dict[int, dict[int, Any]]) -> list[Any]:
-    return [
-        [side, [[row, as_json(value)] for row, value in found.items()]]
-        for side, found in labels.items()
-    ]
+def _numbers(numbers: Sequence[int]) -> pa.Table:
+    return pa.table({"number": pa.array(numbers, pa.int64())})
 
 
-def _read_labels(text: str) -> dict[int, dict[int, Any]]:
-    return {
-        side: {row: from_json(value) for row, value in found} for side, found in json.loads(text)
-    }
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+def _batch_line(what: Written) -> tuple[Any, ...]:
+    change = pack(what.change) if what.change else None
+    said = as_text(what.said) if what.said else None
+    labels = as_text(listed_labels(what.labels)) if what.labels else None
+    line = (what.batch, what.source, what.upto, what.latest, what.mark, what.next_row)
+    return (*line, change, said, labels)

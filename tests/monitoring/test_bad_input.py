@@ -26,6 +26,7 @@ from rainpp.monitoring import state as room
 from rainpp.monitoring.intake import Intake
 from rainpp.monitoring.kept import Kept
 from rainpp.monitoring.monitor import Monitor
+from rainpp.stream import journal
 from rainpp.stream.store import Store
 from rainpp.windows import Everything, Last, Session, Sliding, Tumbling
 from tests import oracles
@@ -630,7 +631,7 @@ def test_a_full_disk_is_an_error_and_a_summary_is_tried_again(tmp_path, monkeypa
             raise duckdb.IOException("No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr(monitor._store, "_insert", full)
+            patched.setattr(monitor._store._journal, "add", full)
             with pytest.raises(ArtifactError, match="No space left"):
                 send(monitor, rows(4, 1, 50))
         assert state(monitor) == before
@@ -644,6 +645,28 @@ def test_a_full_disk_is_an_error_and_a_summary_is_tried_again(tmp_path, monkeypa
         assert monitor._at.unsummarised == 2
         send(monitor, rows(4, 2, 60))
         assert monitor._at.unsummarised == 0
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_a_full_disk_while_the_journal_is_moved_loses_nothing(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(journal, "_MOST_LINES", 2)
+    store = tmp_path / "m.duckdb" if place == "file" else ":memory:"
+    with watch(SIMPLE, label="label", keep="inputs", store=store) as monitor:
+        send(monitor, rows())
+
+        def full(*_, **__):
+            raise duckdb.IOException("No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(monitor._store, "_insert_many", full)
+            for at in range(3):  # two of them would have moved it
+                assert send(monitor, rows(4, 1, 50 + 10 * at)).rows == 4
+            with pytest.raises(ArtifactError, match="No space left"):
+                monitor.sql("SELECT count(*) AS n FROM rows_0")
+        assert len(monitor._store._journal.batches) == 4
+        assert monitor.sql("SELECT count(*) AS n FROM rows_0")["n"][0] == 20
+        assert not monitor._store._journal.batches
+        assert monitor.read()["rows"].sum() == 20
 
 
 def test_summaries_come_although_no_process_lives_long(tmp_path, monkeypatch):

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import rainpp
-from rainpp.errors import ArtifactError, DataError, SettingsError
+from rainpp.errors import ArtifactError, DataError, QueryError, SettingsError
 from rainpp.monitoring import state as room
+from rainpp.stream import journal
 from rainpp.windows import Everything, Last, Session, Sliding, Tumbling
 from tests.monitoring.world import START, arrow, make_rows, trained, watch
 
@@ -62,6 +63,49 @@ def test_a_restart_goes_on_where_it_was(tmp_path, window, sql, monkeypatch):
         assert state(monitor) == whole
         assert [delta.body() for delta in monitor.changes()] == said
         assert monitor.offsets == {"source": 7}
+
+
+@pytest.mark.parametrize("keep", ["gradients", "inputs"])
+@pytest.mark.parametrize("lines", [1, 3, 64])
+def test_rows_that_wait_in_the_journal_are_rows_like_others(tmp_path, monkeypatch, lines, keep):
+    monkeypatch.setattr(journal, "_MOST_LINES", lines)
+    rows = make_rows(60, 2, seconds=90).sort_values("t")
+    options = {"window": Tumbling("30s"), "label": "label", "keep": keep}
+    path, later = tmp_path / "m.duckdb", rows["id"].tolist()
+    for at, sql in ((0, BY_REGION), (1, ACCURACY)):
+        found = []
+        for name in (path.with_name(f"{at}.duckdb"), ":memory:"):
+            monitor = watch(sql, store=name, **options)
+            for number in range(6):
+                with monitor.batch("source", upto=number) as b:
+                    b.predictions(arrow(rows.iloc[10 * number : 10 * number + 10]))
+                    b.retract(later[7 * number : 7 * number + 1])
+                    b.feedback({"id": later[7 * number + 2 : 7 * number + 4], "label": [at, 2]})
+            waiting = len(monitor._store._journal.batches)
+            assert waiting == {1: 0, 3: 0, 64: 6}[lines]
+            if name != ":memory:":
+                monitor._store.close()  # as a crash does
+                monitor = watch(sql, store=name, **options)
+            found.append((state(monitor), [change.body() for change in monitor.changes()]))
+            assert monitor.sql("SELECT count(*) AS n FROM rows_0")["n"][0] == 54
+            monitor.close()
+        assert found[0] == found[1]
+    with duckdb.connect(path.with_name("0.duckdb"), read_only=True) as con:  # closed: all is there
+        assert con.execute("SELECT count(*) FROM people.journal").fetchall() == [(0,)]
+        assert con.execute("SELECT count(*) FROM people.rows_0").fetchall() == [(54,)]
+
+
+def test_a_query_of_the_state_reads_no_other_file(tmp_path):
+    (tmp_path / "secret.csv").write_text("word\nhidden\n")
+    with watch(BY_REGION) as monitor:
+        for sql in (
+            f"SELECT * FROM read_csv('{tmp_path / 'secret.csv'}')",
+            f"SELECT * FROM '{tmp_path / 'secret.csv'}'",
+            f"SELECT * FROM glob('{tmp_path}/*')",
+            f"SELECT * FROM read_text('{tmp_path / 'secret.csv'}')",
+        ):
+            with pytest.raises(QueryError, match="DuckDB refuses"):
+                monitor.sql(sql)
 
 
 def test_a_replay_does_nothing(tmp_path):
