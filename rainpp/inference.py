@@ -365,7 +365,9 @@ def _to_numpy(array: Any, name: str) -> np.ndarray:
     """Numbers as (V,), arrays and lists of equal length as (V, ...), text and blobs as objects."""
     kind = array.type
     if array.null_count:
-        raise DataError(f"`{name}` has NULL inside its arrays; fill them first.")
+        raise DataError(
+            f"`{name}` has NULL inside its arrays (NaN, if they come from pandas); fill them first."
+        )
     if pa.types.is_fixed_size_list(kind):
         inner = _to_numpy(array.flatten(), name)
         return inner.reshape(len(array), kind.list_size, *inner.shape[1:])

@@ -32,6 +32,8 @@ class Taken:
     late : rows, labels and retractions set aside; see `Monitor.late`.
     set_aside : what they were, and why: {"reason": ..., and a value for each column}.
     replayed : the offset had been seen: nothing was done.
+    labels : taken in, first ones and corrections.
+    retracted : rows taken back.
     """
 
     batch: int
@@ -39,6 +41,8 @@ class Taken:
     repeated: int
     late: int
     replayed: bool
+    labels: int = 0
+    retracted: int = 0
     deltas: list[Any] = field(default_factory=list[Any], repr=False)
     alarms: list[Any] = field(default_factory=list[Any], repr=False)
     set_aside: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]], repr=False)

@@ -14,7 +14,7 @@ from rainpp.inference import Encode, RegisteredModel
 from rainpp.model import Model
 from rainpp.monitoring.drift import Drift
 from rainpp.monitoring.monitor import Monitor
-from rainpp.monitoring.setup import Columns, Keep, table_names
+from rainpp.monitoring.setup import Columns, Keep, check_called, table_names
 from rainpp.monitoring.spec import Spec
 from rainpp.monitoring.tables import as_arrow, plain_schema
 from rainpp.registration import check_kinds, class_values, with_training
@@ -114,6 +114,7 @@ def monitor(
     if buckets is not None and label is None:
         raise SettingsError("`buckets` are for accuracy; name the column of labels, label='...'.")
     index = index if data is None else with_training(index, model, data)
+    check_called(sql, function)
     registered = RegisteredModel(
         function, class_values(function, model, index, classes), model, index, encode
     )

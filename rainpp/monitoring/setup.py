@@ -231,6 +231,21 @@ def table_names(sql: str, function: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def check_called(sql: str, function: str) -> None:
+    """Refuse a query that does not ask the model anything.
+
+    Raises
+    ------
+    QueryError, UnsupportedQueryError : as `table_names`, or it does not call the function.
+    """
+    tree = parse_query(sql, dialect_for([function]))
+    if not any(function.lower() in function_names(node) for node in tree.walk()):
+        raise QueryError(
+            f"the query does not call `{function}`, so no training row is behind its answer; write "
+            f"{function}(...) where the model predicts, or name it: function='...'."
+        )
+
+
 def selected_names(sql: str, function: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the SELECT items without and with an aggregate, before any table is known.
 

@@ -175,6 +175,8 @@ class Taking(State):
             pending.repeated,
             len(pending.late),
             replayed=False,
+            labels=sum(map(len, pending.relabelled.values())),
+            retracted=sum(map(len, pending.removed.values())),
             deltas=deltas,
             alarms=list(alarms),
             set_aside=[{"reason": reason, **row} for reason, row in pending.late],

@@ -895,3 +895,17 @@ def test_times_at_the_ends_of_the_calendar(window):
         assert send(monitor, changed(t=late).set_column(0, "id", pa.array([1, 2, 3]))).late == 3
         assert not monitor.read().empty
         assert monitor.changes()
+
+
+def test_a_query_that_asks_no_model_is_refused_at_once():
+    with pytest.raises(QueryError, match="does not call `predict`"):
+        watch("SELECT count(*) AS n FROM people")
+
+
+def test_a_batch_says_what_became_of_labels_and_retractions():
+    with watch(ACCURACY, label="label") as monitor:
+        send(monitor, rows())
+        taken = send(monitor, {"id": [0, 1, 99], "label": [1, 2, 0]}, doing="feedback")
+        assert (taken.labels, taken.retracted, taken.late) == (2, 0, 1)
+        taken = send(monitor, [1, 2, 99], doing="retract")
+        assert (taken.labels, taken.retracted, taken.late) == (0, 2, 1)
