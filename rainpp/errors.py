@@ -11,6 +11,7 @@
     ├── ShapeError            (ValueError)          arrays that do not fit together
     ├── ArtifactError         (ValueError)          an index or checkpoint is damaged or foreign
     ├── SettingsError         (ValueError)          an option or a line of rainpp.toml is wrong
+    ├── SignatureError        (ValueError)          not signed by whom it should be, or old
     ├── MemoryBudgetError     (MemoryError)         one row needs more memory than is allowed
     └── NotConverged          (RuntimeError)        an iteration ended before its tolerance
     RainWarning (UserWarning)
@@ -70,6 +71,10 @@ class ArtifactError(RainError, ValueError):
 
 class SettingsError(RainError, ValueError):
     """An option, or a line of rainpp.toml, is missing or wrong."""
+
+
+class SignatureError(RainError, ValueError):
+    """A message is not signed by whom it should be, is too old, or comes from the future."""
 
 
 class MemoryBudgetError(RainError, MemoryError):

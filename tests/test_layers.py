@@ -59,7 +59,7 @@ COLUMNS = [
         "traced",
         "verification",
     },
-    {"buckets", "demo", "monitoring", "report", "settings", "windows", "workspace"},
+    {"buckets", "demo", "hooks", "monitoring", "report", "settings", "windows", "workspace"},
     {"cli", "dashboard", "options", "rendering", "terminal"},
 ]
 COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms}

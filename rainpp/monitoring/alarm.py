@@ -89,13 +89,17 @@ class Alarm:
     @property
     def fingerprint(self) -> str:
         """The same for an alarm and its end, and for no other."""
-        text = "\0".join([self.monitor, self.name, key_text(tuple(self.group.values()))])
+        # Drift has no group and no window: it is told apart by the feature.
+        named = [self.monitor, self.name, self.column]
+        text = "\0".join([*named, key_text(tuple(self.group.values()))])
         return hashlib.sha256(f"{text}\0{self.since}".encode()).hexdigest()[:32]
 
     @property
     def key(self) -> str:
-        """The same for every attempt to deliver it."""
-        return hashlib.sha256(f"{self.fingerprint}\0{self.status}".encode()).hexdigest()[:32]
+        """The same for every attempt to deliver it, and for no other."""
+        # An alarm may go off twice with the same window, after a correction: `seq` tells which.
+        text = f"{self.fingerprint}\0{self.status}\0{self.seq}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def body(self) -> dict[str, Any]:
         """As JSON values."""

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import pandas as pd
 
 from rainpp.complaint import Cell, Complaint, Want
-from rainpp.errors import ArtifactError, ComplaintError
+from rainpp.errors import ArtifactError, ComplaintError, RainError
 from rainpp.index.artifact import Index
 from rainpp.monitoring.alarm import Alarm
 from rainpp.monitoring.delta import Delta
@@ -161,6 +162,25 @@ class Context:
             should=want.should,
             target=want.target,
         )
+
+    def training_row(self, train_id: Any) -> dict[str, Any]:
+        """Inputs and label of a training row that `explain` names.
+
+        Raises
+        ------
+        RainError : the index came without its training rows, or has no such row.
+        """
+        training = self._index.training
+        if training is None:
+            raise RainError(
+                "the training rows are not at hand; give data=(inputs, labels) to rainpp.monitor."
+            )
+        found = np.flatnonzero(training.ids == train_id)
+        if not len(found):
+            raise RainError(f"there is no training row {train_id!r}.")
+        at = int(found[0])
+        inputs = jax.tree.map(lambda leaf: np.asarray(leaf[at]).tolist(), training.inputs)
+        return {"inputs": inputs, "label": training.labels[at].item()}
 
     def sql(self, query: str) -> pd.DataFrame:
         """A query over the monitor's state file."""

@@ -67,7 +67,8 @@ class Delta:
     def key(self) -> str:
         """The same for every attempt to deliver this change, and for no other."""
         parts = [self.monitor, self.column, key_text(tuple(self.group.values())), self.model]
-        text = "\0".join([*parts, *map(str, self.window), str(self.revision)])
+        # Revisions begin anew with a model, which may be one that answered before: `seq` differs.
+        text = "\0".join([*parts, *map(str, self.window), str(self.revision), str(self.seq)])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def body(self) -> dict[str, Any]:

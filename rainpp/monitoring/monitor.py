@@ -15,6 +15,8 @@ from rainpp.errors import (
     DataError,
     SettingsError,
 )
+from rainpp.hooks.hook import Hook
+from rainpp.hooks.schedule import Schedule
 from rainpp.index.artifact import Index
 from rainpp.model import Model
 from rainpp.monitoring.alarm import Alarm, Watch
@@ -23,13 +25,12 @@ from rainpp.monitoring.delta import Delta
 from rainpp.monitoring.emission import as_times
 from rainpp.monitoring.kept import Kept
 from rainpp.monitoring.planning import plan_lines
+from rainpp.monitoring.posting import Posting
 from rainpp.monitoring.quality import Quality, as_frame
 from rainpp.monitoring.rules import is_name, make_rule
 from rainpp.monitoring.state import Handler
 from rainpp.monitoring.tables import as_instant
-from rainpp.monitoring.taking import Taking
 from rainpp.registration import check_kinds, class_values
-from rainpp.stream.journal import Entry
 
 # What `Monitor.read` shows of a number.
 _SHOWN = ("", "_relaxed", "_low", "_high")
@@ -37,7 +38,7 @@ _SHOWN = ("", "_relaxed", "_low", "_high")
 _TAKEN = ("", "*", "change", "drift", "late")
 
 
-class Monitor(Taking):
+class Monitor(Posting):
     """A standing query, kept up to date; make one with `rainpp.monitor`.
 
     Threads may share it: batches wait for each other.
@@ -147,7 +148,8 @@ class Monitor(Taking):
         after = min(max(int(after), -1), 2**63 - 1)
         with self._lock:
             self._refresh()
-            return [self._spoken(entry) for entry in self._store.entries(after, most)]
+            found = self._store.entries(after, most)
+            return [self._spoken(entry.seq, entry.kind, entry.body) for entry in found]
 
     @property
     def watermark(self) -> Any:
@@ -270,7 +272,7 @@ class Monitor(Taking):
                 watch.restore(stored)
             self._watches[name] = watch
 
-    def on(self, name: str, handler: Handler) -> None:
+    def on(self, name: str, handler: Handler | Hook, *, schedule: Schedule | None = None) -> None:
         """Call `handler(alarm, context)` when an alarm goes off or is over; "*" for all of them.
 
         For "change" it is called with every `Delta`; for "late" with a list of what a batch held
@@ -280,9 +282,13 @@ class Monitor(Taking):
         All handlers are called even if one fails; then what it raised is raised where the batch
         ends, which stays committed (`Batch.taken` says so).
 
+        A hook of `rainpp.hooks` is told the same in a thread of its own, at least once, with
+        `schedule` for what does not arrive: see `deliveries`, `drain` and `dead_letters`.
+
         Raises
         ------
-        SettingsError : `handler` cannot be called, or there is no such alarm.
+        SettingsError : `handler` cannot be called, there is no such alarm, or another hook has the
+            name of this one.
         """
         self._check_open()
         if not callable(handler):
@@ -290,6 +296,11 @@ class Monitor(Taking):
         known = {*_TAKEN, *self._watches} - {""}
         if name not in known:
             raise SettingsError(f"there is no alarm {name!r}; known: {', '.join(sorted(known))}.")
+        if isinstance(handler, Hook):
+            self._attach(name, handler, schedule)
+            return
+        if schedule is not None:
+            raise SettingsError("`schedule` is for hooks; a plain function is called once.")
         self._handlers.append((name, handler))
 
     def swap(self, model: Model, index: Index) -> None:
@@ -325,7 +336,12 @@ class Monitor(Taking):
                 raise
 
     def close(self) -> None:
-        """Write a summary and close the state file; a monitor that is closed stays so."""
+        """Write a summary and close the state file; a monitor that is closed stays so.
+
+        Hooks finish the attempt they are at, for at most five seconds; what they still owe is
+        delivered when the monitor is opened again. `drain` first to wait for them.
+        """
+        self._stop_couriers()
         with self._lock:
             if self._closed:
                 return
@@ -361,10 +377,6 @@ class Monitor(Taking):
                 "that of ids when it is made."
             )
         return kept, kept.intake.quality
-
-    def _spoken(self, entry: Entry) -> Delta | Alarm:
-        kind = Alarm if entry.kind == "alarm" else Delta
-        return kind.read(self.spec.name, entry.seq, entry.body)
 
 
 def _is_whole(value: Any) -> bool:

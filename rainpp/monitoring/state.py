@@ -80,11 +80,12 @@ class State:
 
     def _refresh(self) -> None:
         """Read the state file again after a batch that was interrupted at an unknown place."""
-        self._check_open()
-        if self._stale:
-            self._store.give_up()
-            self._restore()
-            self._stale = False
+        with self._lock:  # a hook may be the first to ask, in a thread of its own
+            self._check_open()
+            if self._stale:
+                self._store.give_up()
+                self._restore()
+                self._stale = False
 
     def _check_open(self) -> None:
         if self._closed:

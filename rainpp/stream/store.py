@@ -471,6 +471,10 @@ class Store:
         with self._errors("write"), self._transaction():
             yield
 
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """Its connection, for other tables of the monitor; hold the monitor's lock meanwhile."""
+        return self._con
+
     def give_up(self) -> None:
         """End a transaction that something interrupted, if there is one."""
         self._back_to(self._journal.batches)
