@@ -58,7 +58,7 @@ class Target:
         ------
         Unsent : the name is not known, does not answer in time, or one of them is private.
         """
-        found = _looked_up(self.host, self.port, timeout)
+        found = [self.host] if _is_address(self.host) else _looked_up(self, timeout)
         if not self.allow_private:
             for address in found:
                 if is_private(address):
@@ -142,8 +142,17 @@ def _names_this_machine(host: str) -> bool:
         return False
 
 
-def _looked_up(host: str, port: int, timeout: float) -> list[str]:
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _looked_up(target: Target, timeout: float) -> list[str]:
     """Addresses of a host; the system's resolver knows no timeout, so it is asked in a thread."""
+    host, port = target.host, target.port
     found: list[str] = []
     problems: list[str] = []
 

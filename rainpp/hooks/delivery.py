@@ -211,16 +211,18 @@ class Courier:
 
     def _run(self) -> None:
         while not self._stopping:
+            more, failed = False, False
             try:
                 more = self._step()
                 self._save_in_time()
-                self._trouble = ""
+                if not self._events:  # all of it is written down
+                    self._trouble = ""
             # Whatever it is, the next event must find somebody who delivers it.
             except Exception as problem:  # noqa: BLE001
-                more, self._trouble = False, named(problem)
+                failed, self._trouble = True, named(problem)
             with self._changed:
                 if not (more or self._woken or self._stopping):
-                    self._changed.wait(_TROUBLE if self._trouble else self._pause())
+                    self._changed.wait(_TROUBLE if failed else self._pause())
                 self._woken = False
 
     def _step(self) -> bool:

@@ -175,9 +175,16 @@ def _cut(value: Any, longest: int) -> Any:
     return value
 
 
+def _shorter(data: dict[str, Any], longest: int) -> None:
+    found = _cut(data, longest)
+    if found != data:
+        data.update(found)
+        _left_out(data, "ends of texts")
+
+
 def _keep_all(data: dict[str, Any]) -> None:
-    """No more than what no message needs."""
-    data.update(_cut(data, _LONGEST_TEXT))
+    """All, but for texts that no message needs."""
+    _shorter(data, _LONGEST_TEXT)
 
 
 def _without_rows(data: dict[str, Any]) -> None:
@@ -189,8 +196,7 @@ def _without_rows(data: dict[str, Any]) -> None:
 
 
 def _shorter_texts(data: dict[str, Any]) -> None:
-    data.update(_cut(data, _SHORT_TEXT))
-    _left_out(data, "ends of texts")
+    _shorter(data, _SHORT_TEXT)
 
 
 def _without_vector(data: dict[str, Any]) -> None:
@@ -206,7 +212,8 @@ def _fewer_groups(data: dict[str, Any]) -> None:
 
 
 def _left_out(data: dict[str, Any], what: str) -> None:
-    data["left_out"] = [*data.get("left_out", []), what]
+    known = data.get("left_out", [])
+    data["left_out"] = known if what in known else [*known, what]
 
 
 # What goes first when a message is too long, in this order.

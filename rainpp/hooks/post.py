@@ -132,23 +132,26 @@ class _Connection(http.client.HTTPConnection):
         self.default_port = {"http": 80, "https": 443}[target.scheme]
         self._secure, self._addresses = target.scheme == "https", addresses
         self._deadline, self.was_cut = deadline, False
+        # `sock` is forgotten while the last answer of a connection is still being read.
+        self._held: socket.socket | None = None
 
     def connect(self) -> None:
         """Connect to the first address that answers."""
-        self.sock = self._opened()
+        self.sock = self._held = self._opened()
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(
+            secured = ssl.create_default_context().wrap_socket(
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False
             )
-            self.sock.do_handshake()
+            self.sock = self._held = secured
+            secured.do_handshake()
 
     def cut(self) -> None:
         """End whatever is waited for, from another thread."""
-        self.was_cut, held = True, self.sock
-        if held is not None:
+        self.was_cut = True
+        if self._held is not None:
             with suppress(OSError):
                 # Not the method of SSLSocket, which forgets TLS while the other thread reads.
-                socket.socket.shutdown(held, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._held, socket.SHUT_RDWR)
 
     def _opened(self) -> socket.socket:
         problems: list[OSError] = []

@@ -31,7 +31,7 @@ def read_secrets(secret: str | Sequence[str]) -> tuple[bytes, ...]:
     ------
     SettingsError : there is none, or one is no base64 of 24 to 64 bytes. It is not shown.
     """
-    given = [secret] if isinstance(secret, str) else list(secret or ())
+    given = list(secret) if isinstance(secret, list | tuple) else [secret]
     if not given:
         raise SettingsError(f"`secret` is empty; give 'whsec_...'. {_HOW}")
     return tuple(map(_read_secret, given))
@@ -40,8 +40,8 @@ def read_secrets(secret: str | Sequence[str]) -> tuple[bytes, ...]:
 _HOW = "rainpp.hooks.make_secret() makes one."
 
 
-def _read_secret(secret: str) -> bytes:
-    if not isinstance(secret, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+def _read_secret(secret: object) -> bytes:
+    if not isinstance(secret, str):
         raise SettingsError(f"`secret` is a {type(secret).__name__}; give text, 'whsec_...'.")
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
