@@ -14,6 +14,7 @@ calls holds the monitor's lock.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,12 +104,13 @@ class Deliveries:
     def __init__(self, store: Store) -> None:
         self._store, self._made = store, False
 
-    def lowest_needed(self, now: float) -> int | None:
+    def lowest_needed(self, now: float | None = None) -> int | None:
         """The first line of the outbox that a hook has not seen; None if no hook needs any."""
+        at = time.time() if now is None else now
         if not self._there():
             return None
         sql = 'SELECT min("cursor") FROM topics WHERE attached > ?'
-        found = self._read(sql, [now - _WAITED_FOR])[0][0]
+        found = self._read(sql, [at - _WAITED_FOR])[0][0]
         return None if found is None else int(found) + 1
 
     def attach(self, hook: str, topic: str, *, start: int, now: float) -> Standing:

@@ -342,29 +342,46 @@ def test_what_was_not_delivered_is_after_a_restart(tmp_path):
         assert monitor.drain(5)
     with opened(store=path) as monitor:
         send(monitor, 1, {"US": 5})  # said before the hook is attached again
-        assert Deliveries(monitor._store).lowest_needed(time.time()) == alarms(monitor)[0].seq + 1
+        assert Deliveries(monitor._store).lowest_needed() == alarms(monitor)[0].seq + 1
     with opened(store=path) as monitor:
         monitor.on("many", hook)
         send(monitor, 2, {"ASIA": 5})
         assert monitor.drain(5)
         assert len(hook.accepted) == 3
         check_once_in_order(hook.accepted, alarms(monitor)[:1] + alarms(monitor)[1:])
-        assert (
-            Deliveries(monitor._store).lowest_needed(time.time()) == monitor.changes()[-1].seq + 1
-        )
+        assert Deliveries(monitor._store).lowest_needed() == monitor.changes()[-1].seq + 1
         assert Deliveries(monitor._store).lowest_needed(time.time() + 31 * 86_400) is None
 
 
 def test_a_state_without_hooks_needs_nothing_of_its_outbox():
     with opened() as monitor:
         found = Deliveries(monitor._store)
-        assert found.lowest_needed(time.time()) is None
+        assert found.lowest_needed() is None
         assert monitor.dead_letters().empty
         assert monitor.deliveries().empty
         assert monitor.redeliver() == 0
         assert monitor.drain(0)
         monitor.on("many", Told())
-        assert found.lowest_needed(time.time()) == 0
+        assert found.lowest_needed() == 0
+
+
+def test_what_waits_is_bounded(monkeypatch):
+    """A group that is stuck stops the reading once enough stands behind it; nothing is lost."""
+    monkeypatch.setattr("rainpp.hooks.delivery._MOST_WAITING", 5)
+    monkeypatch.setattr("rainpp.hooks.delivery._READ", 2)
+    refuses = [True]
+    with opened() as monitor:
+        hook = Told(answer=lambda *_: Retry(why="no") if refuses[0] else None)
+        monitor.on("change", hook, schedule=Schedule([0] + [0.05] * 1000, jitter=0))
+        for minute in range(12):
+            send(monitor, minute, {"EU": 1})
+        assert not monitor.drain(0.4)
+        (counts,) = monitor.hook_counts()
+        assert 5 <= counts.waiting <= 7
+        assert counts.behind > 10
+        refuses[0] = False
+        assert monitor.drain(10)
+        check_once_in_order(hook.accepted, monitor.changes())
 
 
 def test_a_topic_that_joins_later_moves_nothing_of_the_others(tmp_path):
