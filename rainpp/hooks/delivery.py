@@ -12,14 +12,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from rainpp.errors import RainError, named
-from rainpp.hooks.hook import Ack, Drop, Event, Hook, Outcome, Retry, attempt
+from rainpp.hooks.desk import Counts, Desk
+from rainpp.hooks.hook import Ack, Drop, Hook, Outcome, Retry, attempt
 from rainpp.hooks.lanes import Lanes
 from rainpp.hooks.schedule import Schedule
-from rainpp.monitoring.context import Context
 from rainpp.stream.deliveries import Letter, Progress, Standing
 
 # Lines that are read at once; 256 of them take 2 ms.
@@ -31,51 +30,6 @@ _LOOK = 1.0
 # Letters that wait for one hook: beyond that the outbox is not read further.
 _MOST_WAITING = 10_000
 _TROUBLE = 5.0
-
-
-class Desk(Protocol):
-    """What a courier needs of a monitor; each of these takes the monitor's lock."""
-
-    def last(self, /) -> int:
-        """The last line of the outbox."""
-        ...
-
-    def lines(self, after: int, most: int, /) -> Sequence[Letter]:
-        """Lines of the outbox after one, in order."""
-        ...
-
-    def open(self, letter: Letter, /) -> tuple[Event, Context]:
-        """What a line says, and what stands behind it."""
-        ...
-
-    def save(self, hook: str, courier: Courier, /) -> None:
-        """Write down what `courier.progress()` says."""
-        ...
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How a hook is doing.
-
-    Attributes
-    ----------
-    disabled : why it wants no more, or "".
-    delivered, failed : events that arrived, attempts that did not.
-    waiting : events that wait for another attempt, or behind one that does.
-    behind : lines of the outbox it has not looked at.
-    next_due : seconds since 1970 of the next attempt of what waits; None if nothing does.
-    why : what went wrong last, "" if nothing waits.
-    """
-
-    hook: str
-    topics: tuple[str, ...]
-    disabled: str
-    delivered: int
-    failed: int
-    waiting: int
-    behind: int
-    next_due: float | None
-    why: str
 
 
 class Courier:

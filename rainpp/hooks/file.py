@@ -16,8 +16,8 @@ from rainpp.hooks.hook import Ack, Event, Outcome, Replay, Retry, check_name, ch
 from rainpp.hooks.payload import described, kind_of, plain
 from rainpp.monitoring.context import Context
 
-# Enough for any line of ours; the end of the file is looked at, not the file.
-_TAIL = 1 << 20
+# The end of the file is looked at, not the file: as much as the last line needs.
+_TAIL = 1 << 14
 _OURS = b'{"key": "'
 # Monitors may write into one file, each through a hook of its own.
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -107,9 +107,14 @@ def _opened(path: Path) -> Generator[Any]:
 
 
 def _tail(file: Any) -> tuple[int, bytes]:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - _TAIL))
-    return end, file.read()
+    end, size = file.seek(0, os.SEEK_END), _TAIL
+    while True:
+        file.seek(max(0, end - size))
+        tail = file.read()
+        # The end of the line before the last.
+        if size >= end or b"\n" in tail[:-1]:
+            return end, tail
+        size *= 4
 
 
 def _key(line: bytes) -> str | None:

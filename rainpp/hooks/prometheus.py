@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def exposition(
-    monitors: Iterable[Monitor], *, openmetrics: bool = False, most_groups: int = MOST_GROUPS
+    monitors: Iterable[Monitor] | Mapping[str, Monitor],
+    *,
+    openmetrics: bool = False,
+    most_groups: int = MOST_GROUPS,
 ) -> bytes:
     """The page, in Prometheus' text format or as OpenMetrics.
 
@@ -81,9 +84,11 @@ def exposition(
             "prometheus-client is not installed; pip install 'rainpp[prometheus]'."
         ) from None
 
+    held = list(monitors.values() if isinstance(monitors, Mapping) else monitors)
+
     class Monitors(Collector):
         def collect(self) -> Iterable[Metric]:
-            return _families(list(monitors), most_groups)
+            return _families(held, most_groups)
 
     # A registry of our own: another library's metrics are its own business.
     registry = CollectorRegistry(auto_describe=False)

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from rainpp.errors import ComplaintError, SettingsError
-from rainpp.hooks.delivery import Counts, Courier
+from rainpp.hooks.delivery import Courier
+from rainpp.hooks.desk import Counts
 from rainpp.hooks.hook import Event, Hook, Outcome, Trial, attempt, check_hook
 from rainpp.hooks.schedule import Schedule
 from rainpp.inference import RegisteredModel

@@ -9,12 +9,14 @@ from collections import defaultdict
 
 import pytest
 
+import rainpp
 from rainpp.errors import DataError, SettingsError
 from rainpp.hooks import Ack, Alertmanager, Callback, Drop, Retry, Schedule, Webhook
 from rainpp.hooks.schedule import WAITS
 from rainpp.stream.deliveries import Deliveries
 from tests.hooks.receiver import Receiver, dies, fine, hangs, says
-from tests.hooks.world import QUICK, SECRET, alarms, opened, send
+from tests.hooks.world import QUICK, SECRET, alarms, ones, opened, send
+from tests.monitoring.world import START, arrow, trained
 
 
 class Told:
@@ -382,6 +384,42 @@ def test_what_waits_is_bounded(monkeypatch):
         refuses[0] = False
         assert monitor.drain(10)
         check_once_in_order(hook.accepted, monitor.changes())
+
+
+def test_an_alarm_that_goes_off_twice_in_one_window_has_two_keys():
+    """A receiver that knows a key ignores the event: the second would never be seen."""
+    with opened() as monitor:
+        hook = Told()
+        monitor.on("many", hook)
+        send(monitor, 0, {"EU": 5})
+        send(monitor, 1, {"US": 1})
+        with monitor.batch() as batch:
+            batch.retract(list(range(4)))
+        rows = ones().iloc[:4].assign(id=range(50, 54), region="EU", t=START)
+        with monitor.batch() as batch:
+            batch.predictions(arrow(rows))
+        assert monitor.drain(5)
+        said = alarms(monitor)
+        assert [alarm.status for alarm in said] == ["firing", "resolved", "firing"]
+        assert len({alarm.fingerprint for alarm in said}) == 1
+        assert len({alarm.key for alarm in said}) == 3
+        check_once_in_order(hook.accepted, said)
+
+
+def test_changes_of_a_model_that_comes_back_have_keys_of_their_own():
+    other = rainpp.precompute(
+        trained().model, trained().problem.inputs, trained().problem.labels, k=4
+    )
+    with opened() as monitor:
+        for minute, index in enumerate([trained().index, other, trained().index]):
+            if minute:
+                monitor.swap(trained().model, index)
+            rows = ones().iloc[:2].assign(id=[minute, 10 + minute], region="EU", t=START)
+            with monitor.batch() as batch:
+                batch.predictions(arrow(rows))
+        found = [event for event in monitor.changes() if event.revision == 0]
+        assert found[0].model == found[-1].model
+        assert len({event.key for event in monitor.changes()}) == len(monitor.changes())
 
 
 def test_a_topic_that_joins_later_moves_nothing_of_the_others(tmp_path):

@@ -53,6 +53,15 @@ def test_the_last_event_is_not_written_twice_and_a_torn_line_is_taken_away(told,
     assert [line["key"] for line in lines(path)] == [second.key]
 
 
+def test_long_lines_are_told_apart_too(told, tmp_path, monkeypatch):
+    monkeypatch.setattr("rainpp.hooks.file._TAIL", 64)
+    monitor, (first, second) = told
+    path = tmp_path / "events.jsonl"
+    for event in (first, first, second, second, first):
+        File(path)(event, monitor.context(event))
+    assert [line["key"] for line in lines(path)] == [first.key, second.key, first.key]
+
+
 def test_somebody_elses_last_line_stays(told, tmp_path):
     monitor, (first, _) = told
     path = tmp_path / "notes.txt"

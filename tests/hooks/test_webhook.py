@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import time
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -323,6 +324,18 @@ def test_an_alarm_is_pushed_and_ended_with_the_same_labels():
     assert first["startsAt"] == "2026-01-01T00:00:00Z" < first["endsAt"]
     assert last["endsAt"][:16] in (now, time.strftime("%Y-%m-%dT%H:%M", time.gmtime()))
     assert first["endsAt"] > last["endsAt"]
+
+
+def test_an_alarm_of_the_future_does_not_end_before_it_begins(told):
+    monitor, alarm = told
+    ahead = replaced(alarm, since=datetime(2999, 1, 1))
+    with Receiver() as receiver:
+        hook = Alertmanager(receiver.url, allow_private=True)
+        for status in ("firing", "resolved"):
+            hook(replaced(ahead, status=status), monitor.context(alarm))
+        for found in receiver.accepted:
+            (alert,) = found.json
+            assert alert["startsAt"] <= alert["endsAt"]
 
 
 def test_the_shape_of_its_own_webhook(told):
