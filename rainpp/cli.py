@@ -30,15 +30,18 @@ from rainpp.options import (
     MaxRelaxError,
     Mode,
     Name,
+    Once,
     Repairs,
     Row,
     Sql,
     Table,
     Target,
     Training,
+    WatchFile,
     Where,
 )
 from rainpp.rendering import (
+    say_alarm,
     say_round,
     show_built,
     show_estimate,
@@ -48,7 +51,14 @@ from rainpp.rendering import (
     show_ranking,
 )
 from rainpp.settings import read_settings
-from rainpp.terminal import ProgressBars, reporting, say, show_json, stdout_on_stderr
+from rainpp.terminal import (
+    ProgressBars,
+    logs_on_stderr,
+    reporting,
+    say,
+    show_json,
+    stdout_on_stderr,
+)
 from rainpp.types import silent
 
 app = typer.Typer(
@@ -383,6 +393,32 @@ def inspect(
         from rainpp.index.artifact import load
 
         show_index(load(path), as_json=as_json)
+
+
+@app.command()
+def watch(
+    file: WatchFile = None, once: Once = False, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Watch a stream: monitors, alarms, hooks and sources of watch.toml; alarms on stdout."""
+    with reporting(debug=debug), logs_on_stderr(debug=debug):
+        from rainpp.watching.config import read_config
+
+        config = read_config(file)
+        from rainpp.watching.run import watch as watched
+
+        watched(config, partial(say_alarm, as_json=as_json), once=once)
+
+
+@app.command()
+def serve(file: WatchFile = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Watch a stream as `rainpp watch` does, and show it on a web page."""
+    with reporting(debug=debug), logs_on_stderr(debug=debug):
+        from rainpp.watching.config import read_config
+
+        config = read_config(file)
+        from rainpp.watching.run import watch as watched
+
+        watched(config, partial(say_alarm, as_json=as_json), page=True)
 
 
 def main() -> None:

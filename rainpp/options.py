@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rainpp.result import Result
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+WatchFile = Annotated[Path | None, typer.Argument(help="What to watch; ./watch.toml by default.")]
+Once = Annotated[bool, typer.Option("--once", help="Take what the sources have, then end.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings; ./rainpp.toml by default.")

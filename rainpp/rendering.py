@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from rainpp.index.artifact import Index
     from rainpp.index.estimate import Estimate
+    from rainpp.monitoring.alarm import Alarm
     from rainpp.ranking import Ranking
     from rainpp.repair import RepairLoop, Round
     from rainpp.result import Result
@@ -182,3 +184,13 @@ def _spectrum(index: Index) -> dict[str, Any]:
         "data_fingerprint": index.manifest["data_fingerprint"],
         "written_by": f"rainpp {index.manifest['rainpp']}",
     }
+
+
+def say_alarm(alarm: Alarm, *, as_json: bool) -> None:
+    """An alarm as one line, at once."""
+    if as_json:
+        body = {name: value for name, value in alarm.body().items() if name != "vector"}
+        line = {"monitor": alarm.monitor, "seq": alarm.seq, **body}
+        typer.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        typer.echo(f"{alarm.monitor}: {alarm}")

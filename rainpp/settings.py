@@ -275,10 +275,16 @@ def read_settings(file: Path | None = None) -> Settings:
         raise SettingsError(f"cannot read the settings `{path}`: {problem.strerror}.") from problem
     except ValueError as problem:
         raise SettingsError(f"`{path}` is not valid TOML: {problem}.") from problem
-    return _settings(content, path)
+    return parse_settings(content, path)
 
 
-def _settings(content: Mapping[str, Any], path: Path) -> Settings:
+def parse_settings(content: Mapping[str, Any], path: Path) -> Settings:
+    """Settings from the sections of a file that has been read.
+
+    Raises
+    ------
+    SettingsError : an unknown section or key; a wrong value.
+    """
     blank = Settings()
     for name, section in content.items():
         if name not in _RULES:

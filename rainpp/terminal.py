@@ -213,6 +213,21 @@ def _new_bars() -> RichProgress:
 
 
 @contextmanager
+def logs_on_stderr(*, debug: bool) -> Generator[None]:
+    """What the library logs is said on stderr, with the time."""
+    logger, handler = logging.getLogger("rainpp"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
 def stdout_on_stderr(*, wanted: bool) -> Generator[None]:
     """What others print on stdout goes to stderr instead: the user's training, or Gloo in C++."""
     if not wanted:

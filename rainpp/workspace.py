@@ -189,7 +189,7 @@ def _rehearse(settings: Settings, model: Model, rows: TrainingRows) -> None:
     if classes is None:
         classes = tuple(range(model.criterion.num_classes(model.output_width(rows.inputs))))
     with connect(settings.require_existing("database", "path")) as database:
-        database.register_model(name, model, encode=_encode(settings), classes=classes)
+        database.register_model(name, model, encode=load_encode(settings), classes=classes)
         if chosen.table is not None and chosen.args is not None:
             resolve_columns(resolve_table(database.connection, chosen.table), chosen.args)
 
@@ -209,7 +209,7 @@ def _register(
             name,
             model,
             index,
-            encode=_encode(settings),
+            encode=load_encode(settings),
             classes=chosen.classes,
             data=(rows.inputs, rows.labels) if rows else None,
         )
@@ -221,7 +221,13 @@ def _register(
     return database
 
 
-def _encode(settings: Settings) -> Encode | None:
+def load_encode(settings: Settings) -> Encode | None:
+    """What `[database] encode` names, None where nothing is named.
+
+    Raises
+    ------
+    SettingsError : it is not there, or cannot be called so.
+    """
     if settings.database.encode is None:
         return None
     arguments = settings.database.args or ("column",)
