@@ -16,6 +16,7 @@ from rainpp.sources.parcel import Parcel, checked_kind, checked_source
 _log = logging.getLogger(__name__)
 # An offset is the number of a file, then 40 bits for the position in it: 8 million files of 1 TB.
 _BITS = 40
+_LEDGER = ".rainpp-files.jsonl"
 _FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -36,8 +37,8 @@ class Directory:
     kind : what the rows are: "predictions", "feedback" or "retract".
     table : which table of the query they are for.
     format : "parquet" or "jsonl"; by the ending of `pattern` by default.
-    ledger : a file in which files are numbered as they are taken. Without it nothing may be deleted
-        from the directory between restarts.
+    ledger : a file in which files are numbered as they are taken, so that files may be deleted
+        later; in the directory itself by default. Each state file needs its own.
     rows : taken at once.
     every : seconds between looks.
 
@@ -69,7 +70,7 @@ class Directory:
             raise SettingsError(f"`path` is `{path}`, which is no directory.")
         if rows < 1 or not every > 0:
             raise SettingsError(f"`rows` is {rows!r} and `every` {every!r}; both are positive.")
-        self._ledger = Ledger(None if ledger is None else Path(ledger))
+        self._ledger = Ledger(self.path / _LEDGER if ledger is None else Path(ledger))
         self._number, self._position = 0, 0
         self._times: Collection[str] = ()
         self._reading: Iterator[Read] | None = None
@@ -87,15 +88,11 @@ class Directory:
             self._number = self._position = 0
             return
         self._number, self._position = offset >> _BITS, offset & (1 << _BITS) - 1
-        if self._ledger.path is None:
-            for name in self._listed()[: self._number + 1]:
-                self._ledger.begin(name)
         if self._number >= len(self._ledger.names):
             raise SettingsError(
                 f"`{self.name}` was read up to file number {self._number}, but only "
-                f"{len(self._ledger.names)} files are known"
-                + (f" to `{self._ledger.path}`" if self._ledger.path else "")
-                + "; restore what is missing, or begin with a new state file."
+                f"{len(self._ledger.names)} files are known to `{self._ledger.path}`; restore it, "
+                "or begin with a new state file."
             )
 
     def poll(self, timeout: float) -> Sequence[Parcel]:

@@ -90,8 +90,8 @@ class Feeding:
                 if not chunks:
                     raise
                 record = shown(str([chunk.rows.slice(0, 20).to_pylist() for chunk in chunks]))
-                said = one_line(problem)
-                self._set_aside(Aside(source, upto, said, record, monitor.spec.name))
+                offset, said = int(chunks[-1].offsets[-1]), one_line(problem)
+                self._set_aside(Aside(source, offset, said, record, monitor.spec.name))
                 self._commit(monitor, source, [], upto)
                 return
             first, second = halves
@@ -113,10 +113,9 @@ class Feeding:
     def _set_aside(self, aside: Aside) -> None:
         if self.asides.add(aside):
             by = f" by {aside.monitor}" if aside.monitor else ""
-            where = f", listed in {self.asides.path}" if self.asides.path else ""
-            _log.warning(
-                "%s %d set aside%s: %s%s", aside.source, aside.offset, by, aside.reason, where
-            )
+            where = f" ({self.asides.path})" if self.asides.path else ""
+            place = f"{aside.source} {aside.offset}"
+            _log.warning("%s set aside%s%s: %s", place, by, where, aside.reason)
 
 
 def take(monitor: Monitor, source: str, chunks: Iterable[Chunk], upto: int | None) -> Taken:

@@ -12,17 +12,15 @@ from rainpp.errors import ArtifactError, SettingsError
 class Ledger:
     """Files in the order in which they are taken, numbered from 0, and their sizes at the end.
 
-    Written before the first row of a file is taken. Without a path it is in memory only: after a
-    restart the files that are there are numbered anew.
+    Written before the first row of a file is taken.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.names: list[str] = []
         self.sizes: dict[str, int] = {}
         self._known: dict[str, int] = {}
-        if path is not None:
-            self._load(path)
+        self._load(path)
 
     def number(self, name: str) -> int | None:
         """The number of a file, None if it has none yet."""
@@ -77,8 +75,6 @@ class Ledger:
             os.truncate(path, len(whole))
 
     def _write(self, body: dict[str, str | int]) -> None:
-        if self.path is None:
-            return
         try:
             with self.path.open("ab") as file:
                 file.write(f"{json.dumps(body)}\n".encode())
