@@ -26,6 +26,7 @@ _OURS = (
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.partition.eof",
+    "error_cb",
     "group.id",
 )
 _SECONDS = 10.0
@@ -111,7 +112,8 @@ class Kafka:
         self._offsets, self._times = dict(offsets), times
         self.close()
         try:
-            self._consumer = kafka.Consumer(self._config, logger=_inner)
+            config = {**self._config, "error_cb": self._heard}
+            self._consumer = kafka.Consumer(config, logger=_inner)
         except kafka.KafkaException as problem:
             raise SettingsError(f"Kafka refuses the options: {_said(problem.args[0])}.") from None
         self._assigned, self._ended, self._looked = set(), set(), 0.0
@@ -234,6 +236,11 @@ class Kafka:
 
         self._consumer.incremental_assign([kafka.TopicPartition(*place, low)])
         return [Parcel(name, (), low - 1, (Aside(name, low - 1, gap, ""),))]
+
+    def _heard(self, error: Any) -> None:
+        """What librdkafka says beside messages: only that no broker is left matters."""
+        if error.code() == _import().KafkaError._ALL_BROKERS_DOWN:
+            self._gone(_said(error))
 
     def _gone(self, said: str) -> None:
         if self._away is None:

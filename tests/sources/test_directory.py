@@ -167,7 +167,7 @@ def test_lines_added_to_an_earlier_file_are_reported(tmp_path, folder, caplog):
     assert any("a.jsonl has grown" in line for line in caplog.messages)
 
 
-def test_a_file_that_became_shorter_stops_the_source(folder, caplog):
+def test_a_file_that_became_shorter_stops_the_source(folder):
     write_lines(folder / "a.jsonl", rows(3, 1))
     source = Directory(folder, "*.jsonl", name="in")
     with opened() as monitors:

@@ -12,7 +12,7 @@ import rainpp
 from rainpp.sources import feeding
 from rainpp.sources.feeding import Feeding
 from rainpp.windows import Tumbling
-from tests.monitoring.world import START, arrow, make_rows, trained
+from tests.monitoring.world import arrow, make_rows, trained
 
 PREDICTED = "predict(a, b, c, d)"
 QUERIES = {
@@ -110,33 +110,35 @@ def drain(source, monitors, asides=None, *, polls=200):
         source.close()
 
 
-def drain_with_crashes(make_source, path, monkeypatch, seed, crashes=8):
+def drain_with_crashes(make_source, path, monkeypatch, seed, crashes=8, **options):
     """Feed what a source has, dying again and again before or after a monitor's batch."""
     rng, died = np.random.default_rng(seed), 0
     real = feeding.take
     for _ in range(crashes):
-        left = int(rng.integers(1, 5))
-
-        def dying(*args, after=bool(rng.integers(2))):
-            nonlocal left
-            left -= 1
-            if not left and not after:
-                raise Crash
-            taken = real(*args)
-            if not left:
-                raise Crash
-            return taken
-
-        monkeypatch.setattr(feeding, "take", dying)
-        with opened(path) as monitors:
+        monkeypatch.setattr(feeding, "take", dying(real, rng))
+        with opened(path, **options) as monitors:
             try:
                 drain(make_source(), monitors)
             except Crash:
                 died += 1
     monkeypatch.setattr(feeding, "take", real)
-    with opened(path) as monitors:
+    with opened(path, **options) as monitors:
         drain(make_source(), monitors)
         return images(monitors), died
 
 
-__all__ = ["START", "Crash", "drain", "drain_with_crashes", "image", "images", "lines", "opened"]
+def dying(take, rng):
+    """`take`, until it dies at one of the next few batches: before it is written, or after."""
+    left, after = int(rng.integers(1, 5)), bool(rng.integers(2))
+
+    def taking(*args):
+        nonlocal left
+        left -= 1
+        if not left and not after:
+            raise Crash
+        taken = take(*args)
+        if not left:
+            raise Crash
+        return taken
+
+    return taking
