@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from rainpp.errors import ArtifactError, RainError, SettingsError, one_line
+from rainpp.errors import ArtifactError, RainError, SettingsError, named, one_line
 from rainpp.monitoring.batch import Doing, Taken
 from rainpp.monitoring.monitor import Monitor
 from rainpp.monitoring.rules import is_name
@@ -144,6 +144,9 @@ class _Door:
             return _answer(503, one_line(problem))
         except RainError as problem:
             return _answer(400, one_line(problem))
+        except Exception as problem:  # noqa: BLE001 - the model is the user's code
+            _log.exception("a request of %s failed", request.url.path)
+            return _answer(500, f"{named(problem)}. Nothing of it was taken.")
 
     def _admit(self, request: Request) -> None:
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
