@@ -133,7 +133,9 @@ def take(monitor: Monitor, source: str, chunks: Iterable[Chunk], upto: int | Non
     except Exception as problem:
         if batch.taken is None:
             raise
-        _log.error("a handler of %s failed: %s", monitor.spec.name, one_line(problem))
+        parts = problem.exceptions if isinstance(problem, ExceptionGroup) else (problem,)
+        for part in parts:
+            _log.error("a handler of %s failed: %s", monitor.spec.name, one_line(part))
     assert batch.taken is not None
     return batch.taken
 

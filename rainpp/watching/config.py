@@ -32,6 +32,7 @@ from rainpp.watching.rules import (
 DEFAULT_FILE = "watch.toml"
 # Sections of rainpp.toml, which say what the model and its index are.
 _OF_MODEL = ("model", "training", "index", "database")
+_REPLAY = one_of("latest", "all")
 _KIND = one_of("predictions", "feedback", "retract")
 
 _ALERT: dict[str, Rule] = {
@@ -65,14 +66,20 @@ _MONITOR: dict[str, Rule] = {
 _HOOKS: dict[str, dict[str, Rule]] = {
     "webhook": {
         "url": TEXT,
-        "secret": TEXT,
+        "secret": TEXTS,
         "secret_env": VARIABLE,
         "rows": TRUTH,
         "allow_private": TRUTH,
         "timeout": SECONDS,
+        "replay": _REPLAY,
     },
-    "alertmanager": {"url": TEXT, "form": one_of("push", "webhook"), "allow_private": TRUTH},
-    "file": {"path": PATH},
+    "alertmanager": {
+        "url": TEXT,
+        "form": one_of("push", "webhook"),
+        "allow_private": TRUTH,
+        "replay": _REPLAY,
+    },
+    "file": {"path": PATH, "replay": _REPLAY},
 }
 _FOR = {"kind": _KIND, "table": TEXT, "monitors": TEXTS}
 _SOURCES: dict[str, dict[str, Rule]] = {

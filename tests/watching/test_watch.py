@@ -1,0 +1,278 @@
+"""`rainpp watch` and `rainpp serve`: what they say, how they end, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import types
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from typer.testing import CliRunner
+
+from rainpp.cli import app
+from rainpp.errors import RainError, SettingsError
+from rainpp.monitoring.alarm import Alarm
+from rainpp.sources import Asides
+from rainpp.watching.config import read_config
+from rainpp.watching.opening import open_monitors
+from rainpp.watching.run import watch
+from tests.sources.world import image, lines, rows
+from tests.watching.world import TOKEN, Watch, prepare
+
+DIRECTORY = """
+[[source]]
+type = "directory"
+path = "in"
+pattern = "*.jsonl"
+every = 0.05
+"""
+HTTP = f"""
+[[source]]
+type = "http"
+name = "shop"
+[server]
+port = 0
+token = "{TOKEN}"
+"""
+ALERT = """
+[[monitor.alert]]
+name = "many"
+when = "n > 2"
+"""
+HOOKS = """
+hooks = "all of them"
+[[monitor.alert]]
+name = "many"
+when = "n > 2"
+hooks = ["pager"]
+[[hook]]
+name = "pager"
+type = "webhook"
+url = "https://example.org"
+secret = "whsec_x"
+[[hook]]
+name = "all of them"
+type = "file"
+path = "alarms.jsonl"
+"""
+
+
+def write(file, number, count=12, *, more=b""):
+    folder = file.parent / "in"
+    folder.mkdir(exist_ok=True)
+    text = b"\n".join(lines(rows(count, number))) + b"\n" + more
+    (folder / f"{number:03}.jsonl").write_bytes(text)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "rainpp_test_watch", raising=False)
+    return tmp_path / "shop"
+
+
+def quiet(_):
+    """Alarms are said to nobody."""
+
+
+def state_of(file):
+    (monitor,) = open_monitors(read_config(file))
+    with monitor:
+        return image(monitor)
+
+
+def test_a_process_says_alarms_and_goes_on_after_sigterm(folder):
+    file = prepare(folder, ALERT, DIRECTORY, names=["by_region"])
+    write(file, 0, 30)
+    running = Watch(file, "--json")
+    assert running.wait_for("watching by_region")
+    write(file, 1, more=b"oops\n")
+    assert running.wait_for("set aside")
+    status, out = running.end(signal.SIGTERM)
+    assert status == 0
+    assert any("SIGTERM: stopping" in line for line in running.log)
+    said = [json.loads(line) for line in out.splitlines()]
+    assert said
+    assert all(line["monitor"] == "by_region" and line["name"] == "many" for line in said)
+    assert not any("vector" in line for line in said)
+    assert [line["seq"] for line in said] == sorted({line["seq"] for line in said})
+    write(file, 2)
+    again = Watch(file, "--once")
+    status, out = again.end()
+    assert status == 0
+    assert not any("oops" in line for line in again.log)
+    assert all(line.startswith("by_region: many is") for line in out.splitlines())
+    whole = prepare(folder.parent / "whole", ALERT, DIRECTORY, names=["by_region"])
+    for number, (count, more) in enumerate([(30, b""), (12, b"oops\n"), (12, b"")]):
+        write(whole, number, count, more=more)
+    watch(read_config(whole), quiet, once=True)
+    assert state_of(file) == state_of(whole)
+
+
+def test_a_signal_ends_it_and_the_state_is_closed(folder):
+    file = prepare(folder, DIRECTORY, HTTP, names=["money"])
+    (folder / "in").mkdir()
+    write(file, 0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+        timer = threading.Timer(1.5, os.kill, (os.getpid(), number))
+        timer.start()
+        started = time.monotonic()
+        watch(read_config(file), quiet)
+        assert 1 < time.monotonic() - started < 12
+        assert signal.getsignal(number) is before
+        assert "000" not in state_of(file)["late"]
+    assert json.loads(state_of(file)["offsets"])["in"] > 0
+
+
+def test_hooks_are_told_what_they_were_named_for(folder):
+    part = HOOKS.split("[[monitor.alert]]")
+    file = prepare(folder, names=["by_region"])
+    text = file.read_text().replace("[monitor.schema]", f"{part[0]}[monitor.schema]")
+    file.write_text(f"{text}[[monitor.alert]]{part[1]}{DIRECTORY}")
+    write(file, 0, 30)
+    told = {"pager": [], "all of them": []}
+    said = []
+
+    def make(hook):
+        assert hook.options.get("secret") == (("whsec_x",) if hook.name == "pager" else None)
+        return lambda alarm, _: told[hook.name].append(alarm)
+
+    watch(read_config(file), said.append, once=True, make_hook=make)
+    assert said
+    assert all(isinstance(alarm, Alarm) for alarm in said)
+    assert told == {"pager": said, "all of them": said}
+
+
+def test_a_handler_that_fails_stops_nothing(folder, caplog):
+    file = prepare(folder, ALERT, DIRECTORY, names=["by_region"])
+    write(file, 0, 30)
+    write(file, 1, 30)
+
+    def fails(_):
+        raise OSError("no more paper")
+
+    watch(read_config(file), fails, once=True)
+    assert json.loads(state_of(file)["offsets"])["in"] >> 40 == 1
+    assert any("a handler of by_region failed: no more paper" in m for m in caplog.messages)
+
+
+def test_once_says_that_a_file_was_left(folder):
+    file = prepare(folder, DIRECTORY.replace("jsonl", "parquet"), names=["money"])
+    (folder / "in").mkdir()
+    (folder / "in" / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RainError, match=r"not all was taken: .*a\.parquet cannot be read"):
+        watch(read_config(file), quiet, once=True)
+
+
+def test_records_set_aside_are_listed_beside_the_state(folder):
+    file = prepare(folder, DIRECTORY, names=["money"])
+    write(file, 0, 3, more=b"oops\n")
+    watch(read_config(file), quiet, once=True)
+    watch(read_config(file), quiet, once=True)
+    (aside,) = Asides(folder / "state.duckdb.aside.jsonl").read()
+    assert (aside.source, aside.record) == ("in", "oops")
+
+
+def test_a_query_that_fits_no_row_ends_everything(folder):
+    file = prepare(folder, DIRECTORY, HTTP, names=["money"])
+    text = file.read_text()
+    head, _, tail = text.partition("[monitor.schema]")
+    file.write_text(head + tail[tail.index("[[source]]") :])  # no schema
+    write(file, 0, 3)
+    path = folder / "in" / "000.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"amount"', b'"price"'))
+    with pytest.raises(RainError, match="amount"):
+        watch(read_config(file), quiet)
+
+
+def test_serve_puts_the_page_and_the_push_on_one_port(folder, monkeypatch):
+    file = prepare(folder, HTTP, names=["money"])
+    made = {}
+
+    def create_app(monitors, *, token=None, routes=()):
+        made.update(monitors=monitors, token=token)
+        return Starlette(routes=list(routes))
+
+    page = types.ModuleType("rainpp.dashboard")
+    page.create_app = create_app
+    monkeypatch.setitem(sys.modules, "rainpp.dashboard", page)
+    answers = []
+
+    def client():
+        while not (found := [m for m in messages() if "listening at" in m]):
+            time.sleep(0.05)
+        url = found[0].rpartition(" ")[2]
+        body = b"\n".join(lines(rows(4, 1)))
+        head = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-ndjson"}
+        for path in ("/push/shop", "/push/other"):
+            answer = httpx.post(url + path, content=body, headers=head, timeout=60)
+            answers.append(answer)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    logger, kept = logging.getLogger("rainpp"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: kept.append(record.getMessage())
+
+    def messages():
+        return list(kept)
+
+    logger.addHandler(handler)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    logging.getLogger("rainpp.watching.run").setLevel(logging.INFO)
+    thread = threading.Thread(target=client)
+    thread.start()
+    try:
+        watch(read_config(file), quiet, page=True)
+    finally:
+        logger.removeHandler(handler)
+    thread.join(10)
+    assert [answer.status_code for answer in answers] == [200, 404]
+    assert answers[0].json()["monitors"]["money"]["rows"] == 4
+    assert made["token"] == TOKEN
+    assert [monitor.spec.name for monitor in made["monitors"]] == ["money"]
+
+
+@pytest.mark.parametrize("page", [False, True])
+def test_an_open_address_without_a_token_is_refused(folder, monkeypatch, page):
+    page_module = types.ModuleType("rainpp.dashboard")
+    page_module.create_app = lambda *_, **__: Starlette()
+    monkeypatch.setitem(sys.modules, "rainpp.dashboard", page_module)
+    server = '[server]\nhost = "0.0.0.0"\nport = 0\n'
+    file = prepare(folder, DIRECTORY, server, names=["money"])
+    (folder / "in").mkdir()
+    if page:
+        with pytest.raises(SettingsError, match="other machines may reach"):
+            watch(read_config(file), quiet, page=True)
+    else:  # nothing listens
+        watch(read_config(file), quiet, once=True)
+
+
+def test_no_source(folder):
+    file = prepare(folder, names=["money"])
+    with pytest.raises(SettingsError, match=r"has no \[\[source\]\]"):
+        watch(read_config(file), quiet)
+
+
+def test_errors_are_one_line(folder, monkeypatch):
+    file = prepare(folder, ALERT.replace("n > 2", "m > 2"), DIRECTORY, names=["money"])
+    (folder / "in").mkdir()
+    monkeypatch.chdir(folder)
+    for arguments, words in (
+        (["watch", "none.toml"], "cannot read `none.toml`"),
+        (["serve", "none.toml"], "cannot read `none.toml`"),
+        (["watch", "--once"], "[[monitor]] money: "),
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        last = result.stderr.strip().splitlines()[-1]
+        assert last.startswith("error: ")
+        assert words in last
+    assert file.exists()
