@@ -59,7 +59,17 @@ COLUMNS = [
         "traced",
         "verification",
     },
-    {"buckets", "demo", "hooks", "monitoring", "report", "settings", "sources", "windows", "workspace"},
+    {
+        "buckets",
+        "demo",
+        "hooks",
+        "monitoring",
+        "report",
+        "settings",
+        "sources",
+        "windows",
+        "workspace",
+    },
     {"cli", "dashboard", "options", "rendering", "terminal", "watching"},
 ]
 COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms}
