@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,26 @@ class Context:
         self._gradient, self._result, self._ask = gradient, result, ask
 
     @property
+    def index(self) -> Index:
+        """What ranks: the index of the model that answers now."""
+        return self._index
+
+    @property
+    def classes(self) -> tuple[ClassValue, ...]:
+        """SQL value of each class."""
+        return self._classes
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """The derivative of the number along the eigenvectors of the index (k,).
+
+        Raises
+        ------
+        RainError : as `explain`.
+        """
+        return self._gradient()
+
+    @property
     def wish(self) -> Want:
         """What should become of the number: from the alarm, else nothing is known."""
         if isinstance(self.about, Alarm):
@@ -122,27 +142,21 @@ class Context:
         vector = complaint.direction * self._gradient()
         return self._index.rank(vector, complaints=(complaint,), classes=self._classes)
 
-    def suggest(self, *, most: int | None = None) -> list[Reaction]:
+    def suggest(
+        self, wanted: float | str | None = None, *, most: int | None = None
+    ) -> list[Reaction]:
         """For every kind of intervention the fewest rows predicted to settle the complaint.
 
         Parameters
         ----------
+        wanted : as for `complain`.
         most : rows of a kind that are looked at; a tenth of the training rows by default, as single
             effects of more say little about what they do together.
 
         Effects are first order and added up; `ctx.bound().rank().group_effect(...)` says what many
         rows do together. Those that suffice come first, then those of few rows.
         """
-        complaint, ranking = self.complain(), self.explain()
-        need = _needed(complaint)
-        limit = max(1, ranking.interventions.num_rows // 10) if most is None else most
-        found: list[Reaction] = []
-        table = ranking.interventions
-        for kind in table.kinds:
-            reaction = _reaction(ranking, kind, complaint, need, limit)
-            if reaction is not None:
-                found.append(reaction)
-        return sorted(found, key=lambda item: (not item.resolves, item.rows))
+        return reactions(self.explain(wanted), (self.complain(wanted),), most)
 
     def result(self) -> Result:
         """The query run again over the rows of the window: to refine, explain and verify.
@@ -153,9 +167,9 @@ class Context:
         """
         return self._result()
 
-    def bound(self) -> BoundComplaint:
-        """The complaint on `result()`; errors are those of both."""
-        want = self.wish
+    def bound(self, wanted: float | str | None = None) -> BoundComplaint:
+        """The complaint on `result()`; `wanted` as for `complain`, errors are those of both."""
+        want = self.wish if wanted is None else _want(wanted)
         return self.result().complain(
             column=self.about.column,
             where=dict(self.about.group) or None,
@@ -196,26 +210,52 @@ def _want(wanted: float | str) -> Want:
     return Want.of("equal", wanted)
 
 
-def _needed(complaint: Complaint) -> float:
-    """By how much the number must move; infinity where no target is known."""
-    target = complaint.want.target
-    return float("inf") if target is None else abs(target - complaint.hard)
+@dataclass(frozen=True)
+class _Course:
+    """Where a number is, which way it should go, and by how much; infinity without a target."""
+
+    hard: float
+    direction: float
+    needed: float
+
+    @staticmethod
+    def of(complaints: Sequence[Complaint]) -> _Course:
+        """Of the sum of the numbers; where some should rise and some fall, of their distance."""
+        targets = [item.want.target for item in complaints]
+        gaps = [
+            float("inf") if target is None else abs(target - item.hard)
+            for item, target in zip(complaints, targets, strict=True)
+        ]
+        directions = {item.direction for item in complaints}
+        if len(directions) > 1:
+            return _Course(sum(gaps), -1.0, sum(gaps))
+        return _Course(sum(item.hard for item in complaints), directions.pop(), sum(gaps))
 
 
-def _reaction(
-    ranking: Ranking, kind: str, complaint: Complaint, need: float, most: int
-) -> Reaction | None:
+def reactions(
+    ranking: Ranking, complaints: Sequence[Complaint], most: int | None
+) -> list[Reaction]:
+    """What `Context.suggest` says; for several complaints about their sum."""
+    course = _Course.of(complaints)
+    limit = max(1, ranking.interventions.num_rows // 10) if most is None else most
+    table = ranking.interventions
+    found = [_reaction(ranking, kind, course, limit) for kind in table.kinds]
+    known = [reaction for reaction in found if reaction is not None]
+    return sorted(known, key=lambda item: (not item.resolves, item.rows))
+
+
+def _reaction(ranking: Ranking, kind: str, course: _Course, most: int) -> Reaction | None:
     places = kind_places(ranking, kind, most)
     if not len(places):
         return None
     summed = np.cumsum(ranking.effects[places])
-    enough = np.flatnonzero(summed >= need)
+    enough = np.flatnonzero(summed >= course.needed)
     count = int(enough[0]) + 1 if len(enough) else int(np.argmax(summed)) + 1
     if summed[count - 1] <= 0:
         return None
     ids = tuple(ranking.interventions.ids[ranking.interventions.rows(places[:count])].tolist())
-    effect = float(summed[count - 1]) * complaint.direction
-    after = complaint.hard + effect
+    effect = float(summed[count - 1]) * course.direction
+    after = course.hard + effect
     return Reaction(
         kind, count, ids, _labels(ranking, kind, places[:count]), effect, after, bool(len(enough))
     )

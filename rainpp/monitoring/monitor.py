@@ -24,6 +24,7 @@ from rainpp.monitoring.batch import Batch
 from rainpp.monitoring.delta import Delta
 from rainpp.monitoring.emission import as_times
 from rainpp.monitoring.kept import Kept
+from rainpp.monitoring.overview import Overview
 from rainpp.monitoring.planning import plan_lines
 from rainpp.monitoring.posting import Posting
 from rainpp.monitoring.quality import Quality, as_frame
@@ -150,6 +151,26 @@ class Monitor(Posting):
             self._refresh()
             found = self._store.entries(after, most)
             return [self._spoken(entry.seq, entry.kind, entry.body) for entry in found]
+
+    @property
+    def overview(self) -> Overview:
+        """What is asked, and how far the stream has been taken in."""
+        with self._lock:
+            self._refresh()
+            kept, mark = self._kept, self._timeline.watermark
+            groups, values = self._names if kept is None else kept.names
+            return Overview(
+                name=self.spec.name,
+                sql=self.spec.sql.strip(),
+                window=str(self.spec.window),
+                groups=groups,
+                columns=values,
+                batches=self._at.batch + 1,
+                seq=self._at.seq,
+                watermark=None if mark is None else as_times((mark, mark))[0],
+                model="" if kept is None else kept.fingerprint,
+                stored=str(self._path) != ":memory:",
+            )
 
     @property
     def watermark(self) -> Any:

@@ -1,0 +1,72 @@
+// The numbers of one monitor, by column, group and window; the latest of each.
+
+const MOST = 240;
+
+export class Column {
+  constructor(name) {
+    this.name = name;
+    this.groups = new Map();
+    this.slots = [];
+    this.windowed = true;
+  }
+
+  take(change) {
+    const slot = change.window[0] ?? change.seq;
+    this.windowed = change.window[0] !== null;
+    let group = this.groups.get(change.key);
+    if (!group) {
+      const label = change.group.map(([, value]) => value).join(" / ") || this.name;
+      group = { key: change.key, label, points: new Map(), latest: change };
+      this.groups.set(change.key, group);
+    }
+    if (change.status === "retracted") {
+      group.points.delete(slot);
+      return;
+    }
+    const known = group.points.get(slot);
+    if (known && known.seq > change.seq) return;
+    group.points.set(slot, change);
+    if ((group.latest.window[0] ?? 0) <= (change.window[0] ?? 0)) group.latest = change;
+    this.#keep(slot);
+  }
+
+  #keep(slot) {
+    const last = this.slots.length - 1;
+    if (last < 0 || slot > this.slots[last]) this.slots.push(slot);
+    else if (!this.slots.includes(slot)) {
+      this.slots.push(slot);
+      this.slots.sort((a, b) => a - b);
+    }
+    while (this.slots.length > MOST) {
+      const gone = this.slots.shift();
+      for (const [key, group] of this.groups) {
+        group.points.delete(gone);
+        if (!group.points.size) this.groups.delete(key);
+      }
+    }
+  }
+
+  // Changes of some groups, in windows from one to another.
+  within(keys, from, to) {
+    const found = [];
+    for (const key of keys) {
+      for (const [slot, change] of this.groups.get(key)?.points ?? []) {
+        if (slot >= from && slot <= to) found.push(change);
+      }
+    }
+    return found.sort((a, b) => a.seq - b.seq);
+  }
+}
+
+export class Series {
+  constructor() {
+    this.columns = new Map();
+  }
+
+  take(change) {
+    let column = this.columns.get(change.column);
+    if (!column) this.columns.set(change.column, (column = new Column(change.column)));
+    column.take(change);
+    return column;
+  }
+}
