@@ -27,11 +27,11 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_HOMES[name]), name)
     except ModuleNotFoundError as problem:
-        if problem.name not in ("starlette", "uvicorn"):
+        missing = (problem.name or "").partition(".")[0]
+        if missing not in ("starlette", "uvicorn"):
             raise
         from rainpp.errors import RainError
 
         raise RainError(
-            f"the dashboard needs {problem.name}, which is not installed: "
-            'pip install "rainpp[serve]"'
+            f'the dashboard needs {missing}, which is not installed: pip install "rainpp[serve]"'
         ) from None

@@ -96,12 +96,15 @@ class Desk:
     def coverage(self, name: str) -> dict[str, Any]:
         """The share of the complaint's gradient that the index captures.
 
+        And the least cosine between its numbers: below 0 what helps one harms another.
+
         Raises
         ------
         RainError : as `Case.proven`; there is no such complaint.
         """
-        case = self._case(name)
-        return {"coverage": number(case.proven().coverage)}
+        proven = self._case(name).proven()
+        cosines = None if proven.cosines is None else float(proven.cosines.to_numpy().min())
+        return {"coverage": number(proven.coverage), "cosine": cosines}
 
     def fix(self, name: str) -> dict[str, Any]:
         """The smallest prefix of the ranking that is predicted to do, by Newton steps: seconds.

@@ -2,7 +2,7 @@
 
 import { element, fill, named, number, say, time } from "/static/element.js";
 
-const SHOWN = 6;
+const SHOWN = 4;
 
 export class Alarms {
   constructor(explain) {
@@ -43,7 +43,8 @@ export class Alarms {
       (a, b) => (b.status === "firing") - (a.status === "firing") || when(b) - when(a),
     );
     document.getElementById("no-alarms").hidden = order.length > 0;
-    const shown = this.all ? order : order.slice(0, SHOWN);
+    const most = Math.max(SHOWN, Math.min(this.firing.length, 3 * SHOWN));
+    const shown = this.all ? order : order.slice(0, most);
     // Elements stay where nothing changed, so that a focused button stays focused.
     const there = new Map([...this.list.children].map((item) => [item.dataset.key, item]));
     const wanted = shown.map((alarm) => {
@@ -54,7 +55,7 @@ export class Alarms {
       wanted.length === this.list.children.length &&
       wanted.every((item, at) => item === this.list.children[at]);
     if (!same) fill(this.list, ...wanted);
-    this.more.hidden = order.length <= SHOWN;
+    this.more.hidden = order.length <= most;
     say(this.more, this.all ? "Show fewer" : `Show all ${order.length}`);
   }
 
@@ -69,6 +70,8 @@ export class Alarms {
       ["model", alarm.model.slice(0, 12)],
       ["query", alarm.monitor],
     ];
+    const evidence = element("dl", {}, ...facts.filter(([, value]) => value).flatMap(
+      ([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
     const item = element(
       "li",
       { class: firing ? "alarm firing" : "alarm", "data-key": key },
@@ -76,8 +79,7 @@ export class Alarms {
         element("span", { class: firing ? "badge bad" : "badge good" }, alarm.status),
         element("strong", {}, alarm.name)),
       element("p", {}, sentence(alarm)),
-      element("dl", {}, ...facts.filter(([, value]) => value).flatMap(([name, value]) => [
-        element("dt", {}, name), element("dd", {}, value)])),
+      firing ? evidence : element("details", {}, element("summary", {}, "evidence"), evidence),
     );
     if (alarm.traceable && firing) {
       item.append(element("button", { type: "button", class: "plain",

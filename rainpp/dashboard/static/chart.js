@@ -56,7 +56,10 @@ export class Chart {
     this.#choose();
     this.#chipsNow();
     if (!this.plot || this.made !== this.shown.join("\n")) this.#rebuild();
-    else this.plot.setData(this.#data());
+    else {
+      this.plot.setData(this.#data());
+      this.#brushNow();
+    }
   }
 
   #choose() {
@@ -162,7 +165,7 @@ export class Chart {
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
       scales: { x: { time: this.column.windowed }, y: { range: (_, low, high) => margins(low, high) } },
-      axes: [{ ...axis }, { ...axis, size: 46 }],
+      axes: [this.column.windowed ? { ...axis, values: clocks } : { ...axis }, { ...axis, size: 46 }],
       series,
       bands,
       hooks: { draw: [() => this.#points()] },
@@ -362,14 +365,16 @@ export class Chart {
   }
 
   #brushNow() {
-    this.brush?.remove();
-    if (!this.range || !this.plot) return;
+    if (!this.range || !this.plot) {
+      this.brush?.remove();
+      return;
+    }
     const left = this.#position(this.range.from) - 4;
     const right = this.#position(this.range.to) + 4;
-    this.brush = element("div", { class: "brush" });
+    this.brush ??= element("div", { class: "brush" });
     this.brush.style.left = `${left}px`;
     this.brush.style.width = `${right - left}px`;
-    this.plot.over.append(this.brush);
+    if (this.brush.parentNode !== this.plot.over) this.plot.over.append(this.brush);
   }
 
   #hint() {
@@ -397,6 +402,20 @@ export function describe(cells) {
     : "";
   const who = keys.size > 1 ? `${keys.size} groups` : where;
   return `${cells.length} numbers${who ? ` of ${who}` : ""}${span}: ${last.column} adds up to ${number(sum)}`;
+}
+
+// Clock times in UTC; the day under the first, and where it changes.
+function clocks(_, splits) {
+  let day = "";
+  return splits.map((seconds, at) => {
+    const text = time(seconds * 1e3);
+    const [date, hour] = [text.slice(0, 10), text.slice(11)];
+    const isNew = date !== day;
+    day = date;
+    const far = at > 0 && splits[at] - splits[at - 1] >= 86400;
+    if (far) return date.slice(5);
+    return isNew ? `${hour}\n${date}` : hour;
+  });
 }
 
 function margins(low, high) {

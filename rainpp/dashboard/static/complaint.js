@@ -54,7 +54,7 @@ export class Complaint {
       this.form.elements[name].value = "number";
     });
     this.what = element("p", {});
-    this.answer = element("div", { class: "row-answer" });
+    this.answer = element("div", { class: "answer" });
     this.form = element(
       "form",
       { onsubmit: (event) => this.#send(event, name, target) },
@@ -139,7 +139,7 @@ export class Complaint {
     this.what = null;
     this.chart = null;
     this.close = null;
-    this.answer = element("div", {});
+    this.answer = element("div", { class: "answer" });
     fill(
       this.root,
       element("div", { class: "row" },
@@ -186,7 +186,10 @@ export class Complaint {
     ask(`/api/complaints/${found.id}/coverage`).then(
       (got) => {
         const share = Math.round(1000 * got.coverage) / 10;
-        say(coverage, `coverage: the index captures ${share} % of the gradient of this complaint`);
+        const fight = got.cosine !== null && got.cosine < -0.2
+          ? `; some of these numbers fight (cosine ${number(got.cosine)}): what helps one harms another`
+          : "";
+        say(coverage, `coverage: the index captures ${share} % of the gradient of this complaint${fight}`);
       },
       (problem) => say(coverage, `coverage is not known: ${problem.message}`),
     );
