@@ -22,7 +22,8 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With "no-referrer" a browser hides from us that a form came from our own page.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -75,7 +76,7 @@ class Lock:
     """Lets in whoever has the token or its cookie; everybody where there is no token."""
 
     # Without these nobody could sign in.
-    OPEN = ("/login", "/static/style.css")
+    OPEN = ("/login", "/static/style.css", "/static/icon.svg")
 
     def __init__(self, app: ASGIApp, keyring: Keyring | None) -> None:
         self.app, self.keyring = app, keyring
