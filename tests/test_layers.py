@@ -86,6 +86,7 @@ ROOMS_WITH_SQL = {
     "monitoring",
 }
 HEAVY = ("jax", "duckdb", "pandas", "matplotlib", "pyarrow", "flax", "orbax", "sqlglot")
+HEAVY += ("starlette", "uvicorn")
 
 
 def room_of(module: str) -> str:
@@ -180,10 +181,11 @@ assert "Usage" in out.getvalue(), out.getvalue()
         "import rainpp",
         "import rainpp.cli",
         "import rainpp.settings",
+        "import rainpp.dashboard",
         HELP.format(arguments="'--help'"),
         HELP.format(arguments="'complain', '--help'"),
     ],
-    ids=["rainpp", "cli", "settings", "help", "complain help"],
+    ids=["rainpp", "cli", "settings", "dashboard", "help", "complain help"],
 )
 def test_asking_for_help_loads_nothing_heavy(code):
     assert loaded_after(code) == set()

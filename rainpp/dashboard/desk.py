@@ -208,6 +208,7 @@ class Desk:
             "top": top,
             "note": gallery.note,
             "reactions": [_reaction(item) for item in case.together.suggest()],
+            "aimed": all(item.want.target is not None for item in complaints),
             "patch": gallery.training is not None,
         }
 

@@ -50,23 +50,37 @@ function show(text, kind) {
   connection.className = `badge ${kind}`;
 }
 
-const stream = new EventSource("/stream");
-stream.addEventListener("open", () => show("connected", "good"));
-stream.addEventListener("error", () => {
-  const over = stream.readyState === EventSource.CLOSED;
-  show(over ? "not connected: reload the page" : "connection lost, trying again", "bad");
-});
-stream.addEventListener("snapshot", (event) => {
-  alarms.forget();
-  for (const each of cards.values()) each.reset();
-  for (const monitor of JSON.parse(event.data).monitors) {
-    tell(monitor.status);
-    take(monitor, false);
-  }
-});
-stream.addEventListener("changes", (event) => take(JSON.parse(event.data), true));
-stream.addEventListener("status", (event) => tell(JSON.parse(event.data)));
+let stream = null;
+
+// A browser goes on by itself after a lost connection, but not after an answer that is none.
+function connect() {
+  stream = new EventSource("/stream");
+  stream.addEventListener("open", () => show("connected", "good"));
+  stream.addEventListener("error", () => {
+    if (stream.readyState !== EventSource.CLOSED) {
+      show("connection lost, trying again", "bad");
+      return;
+    }
+    show("refused by the server, trying again; reload to sign in", "bad");
+    setTimeout(connect, 5000);
+  });
+  stream.addEventListener("snapshot", (event) => {
+    alarms.forget();
+    for (const each of cards.values()) each.reset();
+    for (const monitor of JSON.parse(event.data).monitors) {
+      tell(monitor.status);
+      take(monitor, false);
+    }
+  });
+  stream.addEventListener("changes", (event) => take(JSON.parse(event.data), true));
+  stream.addEventListener("status", (event) => tell(JSON.parse(event.data)));
+}
+
+connect();
 setInterval(() => {
   for (const each of cards.values()) each.beat();
 }, 1000);
 addEventListener("pagehide", () => stream.close());
+addEventListener("pageshow", (event) => {
+  if (event.persisted) connect();
+});

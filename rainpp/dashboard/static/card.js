@@ -45,6 +45,7 @@ export class Card {
 
   take(change) {
     this.series.take(change);
+    this.latest = Math.max(this.latest ?? -1, change.seq);
     this.dirty = true;
   }
 
@@ -116,6 +117,8 @@ export class Card {
       chart.firing = this.firing;
       chart.update();
     }
+    // For whoever measures how long a change takes to be seen.
+    this.root.dataset.drawn = String(this.latest ?? -1);
     this.complaint.refresh();
     if (this.details.open) this.#tableNow();
     this.beat();

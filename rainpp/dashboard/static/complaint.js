@@ -171,7 +171,11 @@ export class Complaint {
     }
     const coverage = element("li", {}, "coverage: being computed ...");
     facts.append(coverage);
-    for (const one of found.reactions) facts.append(element("li", {}, one.words));
+    for (const one of found.reactions) {
+      // Without a target nothing is ever enough, and nobody asked.
+      const words = found.aimed ? one.words : one.words.replace(/, not enough$/, "");
+      facts.append(element("li", {}, words));
+    }
     if (!found.reactions.length) facts.append(element("li", {}, "no change is predicted to help"));
     fill(
       answer,

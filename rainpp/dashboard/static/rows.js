@@ -31,18 +31,22 @@ export function rowsTable(found) {
   );
   return element(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Training rows behind it" },
+    {},
     element(
-      "table",
-      { class: "training" },
+      "p",
+      { class: "note" },
+      `The best ${found.top.length} of ${number(found.interventions)} changes of ` +
+        `${number(found.training_rows)} training rows; effects in units of the query, each alone.`,
+    ),
+    element(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Training rows behind it" },
       element(
-        "caption",
-        {},
-        `The best ${found.top.length} of ${number(found.interventions)} changes of ` +
-          `${number(found.training_rows)} training rows; effects in units of the query, each alone`,
+        "table",
+        { class: "training" },
+        element("thead", {}, head),
+        element("tbody", {}, ...body),
       ),
-      element("thead", {}, head),
-      element("tbody", {}, ...body),
     ),
   );
 }
