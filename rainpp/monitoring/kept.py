@@ -16,6 +16,7 @@ from rainpp.monitoring.spec import Spec
 from rainpp.monitoring.timeline import Timeline
 from rainpp.stream.cells import Key, Sums, added
 from rainpp.stream.contributions import nothing
+from rainpp.stream.deliveries import Deliveries
 from rainpp.stream.store import Store
 from rainpp.stream.window import Everything
 from rainpp.stream.windowed import LastWindows
@@ -188,6 +189,11 @@ class Kept(Answers):
             found.append(Sums(places, part.values[np.asarray(there, bool)]))
         return found
 
+    def _first_change_to_keep(self, last: int) -> int:
+        """Old lines of the outbox go, but for those that a hook has not been told of."""
+        owed = Deliveries(self.store).lowest_needed()
+        return last - _KEPT_CHANGES if owed is None else min(owed, last - _KEPT_CHANGES)
+
     def summarise(self, position: Position) -> None:
         """Replace what single batches added by its sum; forget what has expired."""
         horizon = self.timeline.horizon
@@ -209,7 +215,7 @@ class Kept(Answers):
             },
             windows=self.emission.body(),
             forget=forget,
-            keep_from=position.seq - _KEPT_CHANGES,
+            keep_from=self._first_change_to_keep(position.seq),
             drift=None if self.spec.drift is None else self.spec.drift.save(self.intake.next_row),
             labels=self.intake.unfolded,
             label=self.spec.columns.label,

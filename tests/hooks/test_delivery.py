@@ -13,6 +13,8 @@ import rainpp
 from rainpp.errors import DataError, SettingsError
 from rainpp.hooks import Ack, Alertmanager, Callback, Drop, Retry, Schedule, Webhook
 from rainpp.hooks.schedule import WAITS
+from rainpp.monitoring import kept as room_of_kept
+from rainpp.monitoring import state as room_of_state
 from rainpp.stream.deliveries import Deliveries
 from tests.hooks.receiver import Receiver, dies, fine, hangs, says
 from tests.hooks.world import QUICK, SECRET, alarms, ones, opened, send
@@ -367,6 +369,24 @@ def test_a_state_without_hooks_needs_nothing_of_its_outbox():
         assert found.lowest_needed() == 0
 
 
+def test_the_outbox_keeps_what_a_hook_was_not_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(room_of_kept, "_KEPT_CHANGES", 0)
+    monkeypatch.setattr(room_of_state, "_SUMMARY_EVERY", 2)
+    with opened(store=tmp_path / "m.duckdb") as monitor:
+        for minute in range(4):
+            send(monitor, minute, {"north": 3})
+        assert len(monitor.changes()) <= 2  # nobody needs older lines
+    stuck = Told(answer=lambda *_: Retry(after=3600, whole=True))
+    with opened(store=tmp_path / "m.duckdb") as monitor:
+        monitor.on("change", stuck)
+        first = monitor._at.seq + 1
+        for minute in range(4, 10):
+            send(monitor, minute, {"north": 3})
+        last = monitor._at.seq
+        assert [c.seq for c in monitor.changes(first)] == list(range(first + 1, last + 1))
+        assert len(stuck.accepted) == 0
+
+
 def test_what_waits_is_bounded(monkeypatch):
     """A group that is stuck stops the reading once enough stands behind it; nothing is lost."""
     monkeypatch.setattr("rainpp.hooks.delivery._MOST_WAITING", 5)
@@ -427,7 +447,8 @@ def test_a_topic_that_joins_later_moves_nothing_of_the_others(tmp_path):
     refuses = [True]
     hook = Told(answer=lambda *_: Retry(why="no") if refuses[0] else None, replay="all")
     with opened(store=tmp_path / "m.duckdb") as monitor:
-        monitor.on("many", hook, schedule=QUICK)
+        # Enough attempts for a busy machine: none is given up before the second topic comes.
+        monitor.on("many", hook, schedule=Schedule(waits=(0.0, *[0.02] * 2000), jitter=0.0))
         for minute in range(3):
             send(monitor, minute, {"EU": 5, "US": minute})
         time.sleep(0.05)

@@ -53,13 +53,15 @@ def test_two_secrets_while_one_replaces_the_other():
     ("header", "value"),
     [
         ("webhook-id", "another"),
-        ("webhook-timestamp", str(int(time.time()) + 7)),
+        ("webhook-timestamp", "later"),
         ("webhook-signature", "v1,AAAA"),
         ("webhook-signature", "v1a,\u00e4 v2"),
     ],
 )
 def test_whatever_is_changed_is_noticed(header, value):
     secret = make_secret()
+    if value == "later":
+        value = str(int(time.time()) + 7)
     headers = sign(BODY, secret, key="m") | {header: value}
     with pytest.raises(SignatureError, match="no signature"):
         verify(headers, BODY, secret)
