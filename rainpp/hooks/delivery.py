@@ -7,8 +7,10 @@ and writing down delivers those again, with the same keys.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +32,9 @@ _LOOK = 1.0
 # Letters that wait for one hook: beyond that the outbox is not read further.
 _MOST_WAITING = 10_000
 _TROUBLE = 5.0
+# Seconds that a process which ends without closing its monitors waits for attempts under way.
+_LEAVING = 2.0
+_running: weakref.WeakSet[Courier] = weakref.WeakSet()
 
 
 class Courier:
@@ -58,6 +63,7 @@ class Courier:
 
     def start(self) -> None:
         """Begin."""
+        _running.add(self)
         self._thread.start()
 
     def follow(self, topic: str, cursor: int) -> None:
@@ -316,3 +322,18 @@ class Courier:
         first = self._lanes.next()
         later = first is None or first.due > then
         return later and (self._at >= upto or len(self._lanes) >= _MOST_WAITING)
+
+
+def stop_all(couriers: Sequence[Courier], seconds: float) -> None:
+    """Stop them at once, and wait for all of them no longer than that."""
+    for courier in couriers:
+        courier.ask_to_stop()
+    until = time.monotonic() + seconds
+    for courier in couriers:
+        courier.stop(until - time.monotonic())
+
+
+@atexit.register
+def _leave() -> None:
+    """A thread that is within DuckDB or JAX while the interpreter goes away aborts the process."""
+    stop_all(list(_running), _LEAVING)

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rainpp.errors import ComplaintError, SettingsError
-from rainpp.hooks.delivery import Courier
+from rainpp.hooks.delivery import Courier, stop_all
 from rainpp.hooks.desk import Counts
 from rainpp.hooks.hook import Event, Hook, Outcome, Trial, attempt, check_hook
 from rainpp.hooks.schedule import Schedule
@@ -227,12 +227,7 @@ class Posting(Taking):
 
     def _stop_couriers(self) -> None:
         """Stop them; not to be called with the lock, which they may wait for."""
-        couriers = list(self._couriers.values())
-        for courier in couriers:
-            courier.ask_to_stop()
-        until = time.monotonic() + _CLOSING
-        for courier in couriers:
-            courier.stop(until - time.monotonic())
+        stop_all(list(self._couriers.values()), _CLOSING)
 
     def _lines(self, after: int, most: int) -> list[Letter]:
         with self._lock:

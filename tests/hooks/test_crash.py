@@ -63,6 +63,29 @@ def test_an_event_that_was_committed_is_delivered_after_a_kill(tmp_path, when):
         assert all(told[0] in line for line in before)
 
 
+LEAVES = """
+import sys
+import jax
+jax.config.update("jax_enable_x64", True)
+from rainpp.hooks import Callback
+from tests.hooks.world import opened, send
+
+monitor = opened(store=sys.argv[1])
+monitor.on("change", Callback(lambda event, context: context.explain("lower"), name="mine"))
+for minute in range(5):
+    send(monitor, minute, {f"r{number}": 1 for number in range(20)})
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_without_closing_ends_well(tmp_path):
+    """Threads within DuckDB or JAX at the end of the interpreter aborted one process in three."""
+    for number in range(4):
+        command = [sys.executable, "-c", LEAVES, str(tmp_path / f"{number}.duckdb")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def killed_again_and_again(tmp_path, batches, kills, seed):
     """How many kills there were; everything has arrived, in order."""
     path, rng = tmp_path / "killed", random.Random(seed)
