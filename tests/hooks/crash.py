@@ -44,7 +44,7 @@ def forks(path: Path, url: str, batches: int, kills: int, seed: int) -> None:
         os._exit(0)
 
     rng = np.random.default_rng(seed)
-    found = crash.until_done(start, rng, most=kills, opening=0.5, working=1.0)
+    found = crash.until_done(start, rng, most=kills, opening=0.5, working=4.0)
     sys.stdout.write(f"{found}\n")
 
 

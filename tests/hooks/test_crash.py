@@ -117,7 +117,7 @@ def killed_again_and_again(tmp_path, batches, kills, seed):
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_nothing(tmp_path, record_property):
-    kills, twice = killed_again_and_again(tmp_path, 300, 100, 1)
-    record_property("delivered twice", twice)
-    assert kills >= 60
+def test_forty_kills_lose_nothing(tmp_path):
+    kills, twice = killed_again_and_again(tmp_path, 300, 40, 1)
+    assert kills >= 20
+    assert twice > 0  # some were killed between delivering and noting it

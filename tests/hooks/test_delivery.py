@@ -237,7 +237,12 @@ def test_a_receiver_that_is_gone_is_asked_no_more(tmp_path):
         send(monitor, 3, {"EU": 1, "US": 1, "ASIA": 1})
         assert monitor.drain(5)
         assert receiver.attempts == []
+        assert len(monitor.dead_letters()) == len(alarms(monitor))
+    with opened(store=tmp_path / "m.duckdb") as monitor, Receiver() as receiver:
+        # Before it is attached, and so written down and not remembered.
         assert monitor.redeliver(hook="gone") == len(alarms(monitor))
+        hook = Webhook(receiver.url, secret=SECRET, allow_private=True, name="gone")
+        monitor.on("many", hook)
         assert monitor.drain(5)
         assert sorted(found.key for found in receiver.accepted) == sorted(
             event.key for event in alarms(monitor)
@@ -516,6 +521,16 @@ def test_hooks_that_cannot_be_attached(topic, hook, said):
         with pytest.raises(SettingsError, match=said):
             monitor.on(topic, hook)
         assert monitor.hook_counts() == []
+
+
+def test_an_event_wakes_its_courier(monkeypatch):
+    monkeypatch.setattr("rainpp.hooks.delivery._LOOK", 60)
+    came = threading.Event()
+    with opened() as monitor:
+        monitor.on("many", Callback(lambda *_: came.set(), name="mine"))
+        time.sleep(0.2)  # it sleeps by now
+        send(monitor, 0, {"EU": 5})
+        assert came.wait(5)
 
 
 def test_two_hooks_of_one_name_and_nonsense():
