@@ -26,7 +26,7 @@ from rainpp.cli import app
 from rainpp.database import Database
 from rainpp.lanczos.curvature import Curvature
 
-COMMANDS = ["demo", "precompute", "complain", "verify", "repair", "inspect"]
+COMMANDS = ["demo", "precompute", "complain", "verify", "repair", "inspect", "watch", "serve"]
 RAINPP = [sys.executable, "-m", "rainpp.cli"]
 SQL = "SELECT region, count(*) AS n FROM photos WHERE predict(x, y) = 1 GROUP BY region"
 COMPLAIN = ["complain", SQL, "--column", "n", "--where", "region=EU", "--should", "decrease"]

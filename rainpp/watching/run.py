@@ -20,6 +20,8 @@ from rainpp.watching.server import Server
 
 _log = logging.getLogger(__name__)
 _WAIT = 0.2
+# Seconds for hooks to be reached before `once` ends.
+_PATIENCE = 30.0
 
 Say = Callable[[Alarm], None]
 
@@ -75,6 +77,7 @@ def watch(
             raise told.problem
         if once:
             _check_whole(groups)
+            _deliver(monitors)
 
 
 def _groups(
@@ -136,6 +139,14 @@ def _check_whole(groups: Sequence[Running]) -> None:
     for running in groups:
         if running.problems:
             raise RainError(f"not all was taken: {running.problems[0]}.")
+
+
+def _deliver(monitors: Sequence[Monitor]) -> None:
+    """Wait for the hooks, which are told in the background; what they miss is told next time."""
+    for monitor in monitors:
+        drain = getattr(monitor, "drain", None)
+        if drain is not None and not drain(_PATIENCE):
+            _log.warning("%s: some hooks were not reached yet", monitor.spec.name)
 
 
 class _Told:

@@ -17,7 +17,7 @@ from rainpp.errors import DataError, RainError, SettingsError
 from rainpp.sources import Asides, Kafka
 from rainpp.sources import kafka as room
 from rainpp.sources.feeding import Feeding
-from tests.sources.world import drain, drain_with_crashes, images, lines, opened, rows
+from tests.sources.world import NO_IDS, drain, drain_with_crashes, images, lines, opened, rows
 
 confluent_kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
 from tests.sources.broker import Broker  # noqa: E402 - it needs confluent-kafka
@@ -47,7 +47,7 @@ def test_crashes_lose_and_double_nothing(tmp_path, broker, monkeypatch):
         return Kafka("crashes", broker.servers, messages=3)
 
     # Which partition is heard first decides how far the watermark runs ahead: none is final here.
-    calm = {"lateness": "1h"}
+    calm = {"lateness": "1h", **NO_IDS}
     with opened(tmp_path / "whole.duckdb", **calm) as monitors:
         drain(source(), monitors)
         expected = images(monitors)

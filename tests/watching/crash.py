@@ -72,6 +72,11 @@ def requests(count):
             yield "predictions", b"\n".join(lines(batch(number, 1)))
 
 
+def about(kind):
+    """Labels and retractions are for the monitor that knows ids."""
+    return {} if kind == "predictions" else {"monitor": "money"}
+
+
 def media(kind):
     return "application/x-ndjson" if kind == "predictions" else "application/json"
 
@@ -96,7 +101,7 @@ class Client(threading.Thread):
             answer = http.post(
                 "/push/shop",
                 content=body,
-                params={"kind": kind, "offset": offset},
+                params={"kind": kind, "offset": offset, **about(kind)},
                 headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": media(kind)},
             )
         except httpx.HTTPError:

@@ -36,13 +36,13 @@ checkpoint = "model.npz"
 [index]
 path = "shop.rain"
 """
+COLUMNS = 'id = "id"\nlabel = "label"'
 MONITOR = """
 [[monitor]]
 name = "{name}"
 sql = "{sql}"
 time = "t"
-id = "id"
-label = "label"
+{columns}
 window = "1m"
 lateness = "1h"
 retention = "7d"
@@ -60,14 +60,17 @@ d = "DOUBLE"
 """
 
 
-def prepare(folder, *parts, names=tuple(QUERIES)):
+def prepare(folder, *parts, names=tuple(QUERIES), without_ids=()):
     """Write everything into a folder; the path of its watch.toml."""
     folder.mkdir(exist_ok=True)
     (folder / "rainpp_test_watch.py").write_text(MODULE)
     rainpp.save_checkpoint(trained().model.params, folder / "model.npz")
     if not (folder / "shop.rain").exists():
         save(trained().index, folder / "shop.rain")
-    monitors = [MONITOR.format(name=name, sql=QUERIES[name]) for name in names]
+    monitors = [
+        MONITOR.format(name=name, sql=QUERIES[name], columns="" if name in without_ids else COLUMNS)
+        for name in names
+    ]
     file = folder / "watch.toml"
     file.write_text("\n".join([HEAD, *monitors, *parts]))
     return file
