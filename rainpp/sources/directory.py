@@ -66,6 +66,10 @@ class Directory:
         self._kind: Doing = checked_kind(kind)
         self._table, self._rows = table, rows
         self._format = _checked_format(pattern, format)
+        if "/" in pattern or not pattern:
+            raise SettingsError(
+                f"`pattern` is {pattern!r}; it is of names in one directory, such as '*.jsonl'."
+            )
         if not self.path.is_dir():
             raise SettingsError(f"`path` is `{path}`, which is no directory.")
         if rows < 1 or not every > 0:

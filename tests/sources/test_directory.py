@@ -215,6 +215,7 @@ def test_a_torn_line_of_the_list_of_asides_does_no_harm(tmp_path, folder):
     ("options", "match"),
     [
         ({"pattern": "*.csv"}, "must be 'parquet' or 'jsonl'"),
+        ({"pattern": "**/*.jsonl"}, "names in one directory"),
         ({"format": "csv"}, "must be 'parquet' or 'jsonl'"),
         ({"kind": "rows"}, "`kind` is 'rows'"),
         ({"rows": 0}, "both are positive"),
