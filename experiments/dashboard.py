@@ -70,7 +70,7 @@ def main() -> None:
         runs.append(measure(pages, options.seconds))
         print(runs[-1], flush=True)
     settings = {"rate": RATE, "seconds": options.seconds, "chromium": browser_version()}
-    command = "python -m experiments.dashboard"
+    command = f"python -m experiments.dashboard --seconds {options.seconds:g}"
     print(results.save("dashboard", command=command, settings=settings, runs=runs))
 
 

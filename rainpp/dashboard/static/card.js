@@ -17,6 +17,7 @@ export class Card {
     this.status = null;
     this.badges = element("div", { class: "badges" });
     this.sql = element("pre", {});
+    this.nothing = element("p", { class: "quiet" }, "No numbers yet.");
     this.plots = element("div", {});
     this.table = element("div", {});
     this.details = element("details", {}, element("summary", {}, "The numbers as a table"), this.table);
@@ -27,6 +28,7 @@ export class Card {
       element("h2", { id: `query-${name}` }, name),
       this.badges,
       element("details", {}, element("summary", {}, "The query"), this.sql),
+      this.nothing,
       this.plots,
       element("p", { class: "legend" },
         "Line: the number. Dashes and band: what the model expects, with 95 %. Hollow: provisional. ",
@@ -107,6 +109,7 @@ export class Card {
   }
 
   draw() {
+    this.nothing.hidden = this.series.columns.size > 0;
     for (const column of this.series.columns.values()) {
       let chart = this.charts.get(column.name);
       if (!chart) {

@@ -165,7 +165,7 @@ export class Chart {
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
       scales: { x: { time: this.column.windowed }, y: { range: (_, low, high) => margins(low, high) } },
-      axes: [this.column.windowed ? { ...axis, values: clocks } : { ...axis }, { ...axis, size: 46 }],
+      axes: [this.column.windowed ? { ...axis, values: clocks, space: 64 } : { ...axis }, { ...axis, size: 46 }],
       series,
       bands,
       hooks: { draw: [() => this.#points()] },
@@ -388,10 +388,11 @@ export function describe(cells) {
   const where = named(last.group);
   if (cells.length === 1) {
     const when = last.window[0] === null ? "" : `${time(last.window[0])} UTC: `;
+    const interval =
+      last.low === null ? "" : ` (95 % from ${number(last.low)} to ${number(last.high)})`;
     return (
       `${where ? `${where}, ` : ""}${when}${last.column} is ${number(last.value)}, expected ` +
-      `${number(last.relaxed)} (95 % from ${number(last.low)} to ${number(last.high)}), ` +
-      `${number(last.rows)} rows, ${last.status}`
+      `${number(last.relaxed)}${interval}, ${number(last.rows)} rows, ${last.status}`
     );
   }
   const starts = cells.map((cell) => cell.window[0]).filter((start) => start !== null);
