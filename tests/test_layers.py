@@ -70,7 +70,7 @@ COLUMNS = [
         "windows",
         "workspace",
     },
-    {"cli", "dashboard", "options", "rendering", "terminal", "watching"},
+    {"cli", "dashboard", "options", "rendering", "spark", "terminal", "watching"},
 ]
 COLUMN = {room: number for number, rooms in enumerate(COLUMNS) for room in rooms}
 

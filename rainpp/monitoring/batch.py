@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from rainpp.errors import DataError
+from rainpp.monitoring.counted import Counted
 
-Doing = Literal["predictions", "feedback", "retract"]
+Doing = Literal["predictions", "feedback", "retract", "counted"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Batch:
     def retract(self, ids: Any, *, table: str | None = None) -> None:
         """Ids of rows that no longer count; a row may come again under such an id."""
         self._add(Operation("retract", ids, table))
+
+    def counted(self, what: Counted) -> None:
+        """Rows that were counted elsewhere, for one table; see `rainpp.spark`."""
+        self._add(Operation("counted", what, None))
 
     def __enter__(self) -> Batch:
         if self._used:

@@ -16,6 +16,7 @@ from pandas.api.extensions import ExtensionArray
 
 from rainpp.errors import DataError, SettingsError
 from rainpp.inference import encoded_rows
+from rainpp.monitoring.counted import Counted
 from rainpp.monitoring.drift import Accused, Drift
 from rainpp.monitoring.quality import NO_PANE, Quality
 from rainpp.monitoring.setup import Columns, Setup, Streamed
@@ -167,6 +168,14 @@ class Intake:
             pending.undo.append(back)
         pending.latest = max(pending.latest or int(times.max()), int(times.max()))
         pending.counted += rows.num_rows
+
+    def counted(self, pending: Pending, side: int, what: Counted) -> None:
+        """Rows that were counted elsewhere; they are not kept."""
+        pending.changes.setdefault(side, []).append(what.sums)
+        pending.late += what.late
+        if what.latest is not None:
+            pending.latest = max(pending.latest or what.latest, what.latest)
+        pending.counted += what.rows
 
     def retract(self, pending: Pending, side: int, ids: Any) -> None:
         """Rows that went, by their ids."""

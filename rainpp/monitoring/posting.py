@@ -23,10 +23,10 @@ from rainpp.monitoring.alarm import Alarm
 from rainpp.monitoring.batch import Taken
 from rainpp.monitoring.context import Context
 from rainpp.monitoring.delta import Delta
+from rainpp.monitoring.elsewhere import Elsewhere
 from rainpp.monitoring.emission import Spoken, as_times
 from rainpp.monitoring.figures import Figures, latest
 from rainpp.monitoring.spec import Spec
-from rainpp.monitoring.taking import Taking
 from rainpp.stream.deliveries import Deliveries, Letter
 
 # Seconds that closing waits for attempts that are under way; those are made again next time.
@@ -43,7 +43,7 @@ class _Desk:
     save: Callable[[str, Courier], None]
 
 
-class Posting(Taking):
+class Posting(Elsewhere):
     """A monitor that brings what it says to hooks, beside handlers that it calls itself."""
 
     def __init__(

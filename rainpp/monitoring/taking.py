@@ -105,6 +105,7 @@ class Taking(State):
             "predictions": kept.intake.predictions,
             "feedback": kept.intake.feedback,
             "retract": kept.intake.retract,
+            "counted": kept.intake.counted,
         }[operation.doing]
         take(pending, side, operation.what)
 
