@@ -20,6 +20,7 @@ from experiments import (
     tables_processes,
     tables_repairs,
     tables_search,
+    tables_spark,
     tables_streams,
 )
 from experiments.markdown import table
@@ -77,6 +78,7 @@ def render() -> str:
         "streams": tables_streams.streams,
         "stream_accuracy": tables_streams.accuracy,
         "stream_drift": tables_streams.drift,
+        "spark_batches": tables_spark.batches,
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,
         "offline_matmul": tables_processes.matmul,

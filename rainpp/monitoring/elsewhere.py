@@ -118,30 +118,12 @@ class Elsewhere(Taking):
         """
         with self._lock:
             self._ready()
-            seen = self._at.offsets.get(source)
-            mine = f"stream of {source}: {stream}"
-            known = mine in self._store.about()
-            if seen is not None and not known:
-                raise ArtifactError(
-                    f"`{self._path}` has counted batches up to {seen} of the source {source!r} "
-                    "from another stream. A new checkpoint would count rows twice, or not at all: "
-                    "use the old one, or another `source`, or begin with a new state file too."
-                )
-            if seen is not None and upto <= seen:
+            if self._is_taken(source, stream, upto):
                 return None
-            if upto != (0 if seen is None else seen + 1):
-                said = "none" if seen is None else f"those up to {seen}"
-                raise ArtifactError(
-                    f"batch {upto} of the source {source!r} comes next, but of those before "
-                    f"`{self._path}` holds {said}: the checkpoint is further than the state. Use "
-                    "the state file that belongs to it, or begin both anew."
-                )
-            if not known:
-                self._store.describe({mine: str(upto)}, [])
             return Limits(self._timeline.watermark, self._timeline.clock())
 
     def take_counted(
-        self, parts: Sequence[Counted], *, source: str, upto: int, fingerprint: str
+        self, parts: Sequence[Counted], *, source: str, stream: str, upto: int, fingerprint: str
     ) -> Taken | None:
         """Add what was counted, as one batch; None if time went on and it must be counted again.
 
@@ -150,7 +132,7 @@ class Elsewhere(Taking):
 
         Raises
         ------
-        ArtifactError : another model answered.
+        ArtifactError : another model answered, or the batch is not the next one of this stream.
         """
         with self._lock:
             kept = self._ready()
@@ -163,11 +145,36 @@ class Elsewhere(Taking):
             times = [part.earliest for part in parts if part.earliest is not None]
             if horizon is not None and times and min(times) < horizon:
                 return None
-            batch = Batch(lambda batch: self._take(batch, source, upto))
+            self._is_taken(source, stream, upto)  # raises where another stream came first
+            batch = Batch(lambda batch: self._take(batch, _called(source, stream), upto))
             with batch:
                 for part in parts:
                     batch.counted(part)
             return batch.taken
+
+    def _is_taken(self, source: str, stream: str, upto: int) -> bool:
+        offsets, mine = self._at.offsets, _called(source, stream)
+        others = [name for name in offsets if name.startswith(_called(source, "")[:-1])]
+        if mine not in offsets and others:
+            raise ArtifactError(
+                f"`{self._path}` has counted batches up to {offsets[others[0]]} of the source "
+                f"{source!r} from another stream. A new checkpoint would count rows twice, or not "
+                "at all: use the old one, or another `source`, or begin with a new state file too."
+            )
+        seen = offsets.get(mine, -1)
+        if upto > seen + 1:
+            said = "none" if seen < 0 else f"those up to {seen}"
+            raise ArtifactError(
+                f"batch {upto} of the source {source!r} comes next, but of those before "
+                f"`{self._path}` holds {said}: the checkpoint is further than the state. Use the "
+                "state file that belongs to it, or begin both anew."
+            )
+        return upto <= seen
+
+
+def _called(source: str, stream: str) -> str:
+    """A stream among the sources: its name is written down with its offset, in one transaction."""
+    return f"{source} [{stream}]"
 
 
 class Counter(State):

@@ -23,6 +23,7 @@ from rainpp.spark.task import RESULT, Task, check_worker, count_partition, read_
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 
 def follow(
@@ -48,7 +49,8 @@ def follow(
     model : "module:function", or a function of no arguments, which the workers call once. It
         returns (model, index), the same as the monitor's, or (model, index, encode).
     checkpoint : Spark's directory for this stream. It and the monitor's state file belong together.
-    source : the name under which the monitor keeps the number of the micro-batch.
+    source : the name under which the monitor keeps the number of the micro-batch, with the id that
+        Spark gives the stream.
     trigger : as for `DataStreamWriter.trigger`, such as {"processingTime": "5 seconds"}.
 
     Raises
@@ -68,9 +70,7 @@ def follow(
     following = Following(monitor, source, task)
     writer = chosen.writeStream.foreachBatch(following.take)
     writer = writer.option("checkpointLocation", os.fspath(checkpoint))
-    if trigger is not None:
-        writer = writer.trigger(**trigger)
-    following.begin(writer.start())
+    following.begin(_started(writer, trigger))
     return following
 
 
@@ -137,6 +137,7 @@ class Following:
             taken = monitor.take_counted(
                 _counted(frame, self._task, limits),
                 source=source,
+                stream=stream,
                 upto=number,
                 fingerprint=self._task.request.fingerprint,
             )
@@ -157,6 +158,17 @@ class Following:
 def _counted(frame: DataFrame, task: Task, limits: Limits) -> list[Counted]:
     work: Any = partial(count_partition, task, limits)
     return read_results(frame.mapInArrow(work, RESULT).toArrow())
+
+
+def _started(writer: DataStreamWriter, trigger: Any) -> StreamingQuery:
+    from pyspark.errors import PySparkException
+
+    try:
+        return (writer if trigger is None else writer.trigger(**trigger)).start()
+    except (PySparkException, TypeError, ValueError) as problem:
+        raise SettingsError(
+            f"Spark cannot start the stream with trigger={trigger!r}: {one_line(problem)[:500]}."
+        ) from problem
 
 
 def _check_worker(spark: Any, task: Task) -> None:

@@ -51,7 +51,11 @@ def send_counted(monitor, counter, rows, upto, parts=3, stream="one"):
         counted = counter.together([counter.count(piece, limits) for piece in pieces])
         found.append(Counted.unpacked(counted.packed()))
     return monitor.take_counted(
-        found[::-1], source="spark", upto=upto, fingerprint=counter._kept.fingerprint
+        found[::-1],
+        source="spark",
+        stream=stream,
+        upto=upto,
+        fingerprint=counter._kept.fingerprint,
     )
 
 
@@ -143,6 +147,13 @@ def test_a_batch_counts_once_and_only_in_its_turn(tmp_path):
             again.counting_limits("spark", "two", 1)
         assert again.counting_limits("other", "two", 0) is not None
         check_same(cells_of(again), before)
+        # Of two that begin at once one is refused, even where it asked before the other came.
+        limits = again.counting_limits("two", "a", 0)
+        part = counter.count(arrow(rows), limits)
+        send = {"source": "two", "upto": 0, "fingerprint": counter._kept.fingerprint}
+        assert again.take_counted([part], stream="b", **send).rows == 40
+        with pytest.raises(ArtifactError, match="from another stream"):
+            again.take_counted([part], stream="a", **send)
     with (
         open_monitor() as fresh,
         pytest.raises(ArtifactError, match=r"batch 7 .* holds none"),
@@ -159,7 +170,12 @@ def test_rows_that_became_too_old_meanwhile_are_counted_again():
         part = counter.count(arrow(rows), limits)
         with monitor.batch(source="other") as batch:
             batch.predictions(arrow(later))
-        send = {"source": "spark", "upto": 0, "fingerprint": counter._kept.fingerprint}
+        send = {
+            "source": "spark",
+            "stream": "one",
+            "upto": 0,
+            "fingerprint": counter._kept.fingerprint,
+        }
         assert monitor.take_counted([part], **send) is None
         assert monitor.offsets == {}
         part = counter.count(arrow(rows), monitor.counting_limits("spark", "one", 0))
@@ -178,7 +194,7 @@ def test_another_model_is_refused_by_who_counts_and_by_who_adds():
         monitor.swap(trained(1).model, trained(1).index)
         with pytest.raises(ArtifactError, match="follow the stream anew"):
             monitor.take_counted(
-                [part], source="spark", upto=0, fingerprint=counter._kept.fingerprint
+                [part], source="spark", stream="one", upto=0, fingerprint=counter._kept.fingerprint
             )
         assert monitor.read().empty
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import os
+import re
 import shutil
 import sys
 from functools import partial
@@ -112,22 +114,23 @@ def world(spark, folder, tmp_path):
     return World(spark, folder, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stream_is_followed_over_a_restart(world):
-    """The short one: the same numbers, and a new start goes on where the last one was."""
+    """The same numbers, and a new start goes on where the last one was."""
     store = world.tmp_path / "state.duckdb"
     world.add(0)
     with world.monitor(store=store) as monitor:
         following = world.follow(monitor)
         following.catch_up()
         following.stop()
-        assert monitor.offsets == {"spark": 0}
+        assert list(monitor.offsets.values()) == [0]
         check_same(cells_of(monitor), world.in_process(1))
     world.add(1)
     with world.monitor(store=store) as monitor:
         following = world.follow(monitor)
         following.catch_up()
         following.stop()
-        assert monitor.offsets == {"spark": 1}
+        assert monitor.offsets == {f"spark [{following.query.id}]": 1}
         check_same(cells_of(monitor), world.in_process(2))
 
 
@@ -163,7 +166,7 @@ def test_a_crash_after_the_commit_counts_once(world):
         following = world.follow(monitor)
         with pytest.raises((RuntimeError, ExceptionGroup)):
             following.catch_up()
-        assert monitor.offsets == {"spark": 0}
+        assert list(monitor.offsets.values()) == [0]
     commits = world.tmp_path / "checkpoint" / "commits"
     assert not (commits / "0").exists()
     with world.monitor(store=store) as monitor:
@@ -249,7 +252,7 @@ def test_bad_input_is_refused_before_the_stream_begins(world):
     with world.monitor(schema=schema) as monitor:
         for columns, said in (
             (stream.drop("region"), "no column `region`"),
-            (stream.withColumn("amount", stream.region), "amount"),
+            (stream.withColumn("amount", stream.region.isNull()), "was double"),
             (stream.withColumn("t", stream.amount), "was timestamp"),
         ):
             with pytest.raises(DataError, match=said):
@@ -262,6 +265,7 @@ def test_bad_input_is_refused_before_the_stream_begins(world):
             ({"model": 3}, "module:function"),
             ({"checkpoint": ""}, "`checkpoint`"),
             ({"source": ""}, "`source`"),
+            ({"trigger": {"every": "day"}}, "trigger={'every': 'day'}"),
         ):
             with pytest.raises(SettingsError, match=said):
                 rainpp.spark.follow(stream, monitor, **{**settings, **wrong})
@@ -275,3 +279,16 @@ def test_bad_input_is_refused_before_the_stream_begins(world):
 def test_what_is_no_stream_is_refused_without_spark(tmp_path):
     with pytest.raises(SettingsError, match="`stream` is a list"):
         rainpp.spark.follow([], None, model=FACTORY, checkpoint=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::rainpp.errors.NotAtOptimumWarning")
+@pytest.mark.usefixtures("spark")
+def test_every_example_of_the_page_prints_what_it_shows():
+    page = ROOT / "docs" / "spark.md"
+    text = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    example = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert len(example.examples) > 20
+    said = []
+    failed = doctest.DocTestRunner().run(example, out=said.append)
+    assert failed.failed == 0, "".join(said)
