@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from rainpp.errors import ArtifactError, SettingsError
 from rainpp.monitoring.taking import Taking
-from rainpp.sources import push_routes
+from rainpp.sources import push, push_routes
 from rainpp.watching.config import ServerConfig
 from rainpp.watching.server import Server
 from tests.sources.world import images, lines, opened, records, rows
@@ -300,15 +300,22 @@ def test_where_the_state_cannot_be_written(monkeypatch):
         client.close()
 
 
-def test_other_requests_are_answered_while_one_is_taken_in():
+def test_other_requests_are_answered_while_one_is_taken_in(monkeypatch):
+    there, real = threading.Event(), push._has
+
+    def has(*args):
+        there.set()
+        return real(*args)
+
+    monkeypatch.setattr(push, "_has", has)
     with opened(names=["money"]) as (monitor,):
         client = Client([monitor])
         answers = []
         with monitor._lock:
             waiting = threading.Thread(target=lambda: answers.append(client.push(rows(3, 1))))
             waiting.start()
-            time.sleep(0.1)
-            assert client.push(b"", headers={}).status_code == 401
+            assert there.wait(10)
+            assert client.http.post("/push/x", timeout=10).status_code == 401
             assert not answers
         waiting.join(10)
         client.close()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rainpp.sources.bodies import rows_in
-from rainpp.sources.feeding import least_offsets, take
+from rainpp.sources.feeding import take
 from rainpp.sources.parcel import Chunk
 from rainpp.watching.config import read_config
 from rainpp.watching.opening import open_monitors, open_sources
@@ -66,7 +66,7 @@ def finished(file, requests=0):
             for monitor in monitors if kind == "predictions" else monitors[1:]:
                 take(monitor, "shop", [chunk], offset)
     with monitors_of(config) as monitors:  # labels are written into the rows when it is closed
-        return images(monitors), least_offsets(monitors)
+        return images(monitors), monitors[-1].offsets
 
 
 def compare(killed, whole, messages, requests, files):
