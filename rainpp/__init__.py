@@ -9,7 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rainpp import buckets, errors, metrics, report, windows
+    from rainpp import (
+        buckets,
+        dashboard,
+        errors,
+        hooks,
+        metrics,
+        report,
+        sources,
+        spark,
+        windows,
+    )
     from rainpp.adapters.checkpoint import load_checkpoint, save_checkpoint
     from rainpp.additions import Additions
     from rainpp.complaint import Complaint
@@ -69,7 +79,17 @@ _HOMES = {
     "users_half": "rainpp.handoff",
     "verify": "rainpp.verification",
 }
-_ROOMS = ("buckets", "errors", "metrics", "report", "windows")
+_ROOMS = (
+    "buckets",
+    "dashboard",
+    "errors",
+    "hooks",
+    "metrics",
+    "report",
+    "sources",
+    "spark",
+    "windows",
+)
 
 __all__ = [
     "Additions",
@@ -94,8 +114,10 @@ __all__ = [
     "Verification",
     "buckets",
     "connect",
+    "dashboard",
     "errors",
     "estimate",
+    "hooks",
     "label_probabilities",
     "load",
     "load_checkpoint",
@@ -107,6 +129,8 @@ __all__ = [
     "repair_loop",
     "report",
     "save_checkpoint",
+    "sources",
+    "spark",
     "users_half",
     "verify",
     "windows",

@@ -31,8 +31,10 @@ from rainpp.options import (
     Mode,
     Name,
     Once,
+    Port,
     Repairs,
     Row,
+    ServeDemo,
     Sql,
     Table,
     Target,
@@ -410,15 +412,26 @@ def watch(
 
 
 @app.command()
-def serve(file: WatchFile = None, as_json: Json = False, debug: Debug = False) -> None:
+def serve(
+    file: WatchFile = None,
+    demo: ServeDemo = False,
+    port: Port = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Watch a stream as `rainpp watch` does, and show it on a web page."""
     with reporting(debug=debug), logs_on_stderr(debug=debug):
+        if demo:
+            from rainpp.dashboard.demo import serve_demo
+
+            serve_demo(port=8765 if port is None else port, ready=lambda url: say(f"open {url}"))
+            return
         from rainpp.watching.config import read_config
 
         config = read_config(file)
         from rainpp.watching.run import watch as watched
 
-        watched(config, partial(say_alarm, as_json=as_json), page=True)
+        watched(config.at_port(port), partial(say_alarm, as_json=as_json), page=True)
 
 
 def main() -> None:

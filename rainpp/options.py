@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 WatchFile = Annotated[Path | None, typer.Argument(help="What to watch; ./watch.toml by default.")]
 Once = Annotated[bool, typer.Option("--once", help="Take what the sources have, then end.")]
+ServeDemo = Annotated[bool, typer.Option("--demo", help="Show digits that come in for ever.")]
+Port = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="Instead of the file's; 8765.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings; ./rainpp.toml by default.")

@@ -8,7 +8,7 @@ and the 7s of each minute and scanner.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,26 @@ def demo_monitors(store: str | Path = ":memory:", *, seed: int = 0) -> list[Moni
     found[0].alert("too few 1s", "ones < 11", target=16)
     found[1].alert("too many 7s", "sevens > 26", target=16)
     return found
+
+
+def serve_demo(*, port: int, ready: Callable[[str], None]) -> None:
+    """Show the demo's monitors until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    RainError : scikit-learn or the web server is not installed, or the port is taken.
+    """
+    from rainpp.dashboard import create_app, serve
+
+    monitors = demo_monitors()
+    feeder = Feeder(monitors)
+    feeder.start()
+    try:
+        serve(create_app(monitors), port=port, ready=ready)
+    finally:
+        feeder.stop()
+        for watched in monitors:
+            watched.close()
 
 
 class Feeder(threading.Thread):

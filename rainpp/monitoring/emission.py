@@ -13,7 +13,7 @@ from rainpp.monitoring.alarm import Seen
 from rainpp.monitoring.delta import Delta, Status
 from rainpp.stream.cells import Key, Place
 from rainpp.stream.packing import key_text, read_key
-from rainpp.stream.reading import Row
+from rainpp.stream.reading import Reading, Row
 from rainpp.stream.window import as_datetime
 
 # Half the width of a 95 % interval in standard deviations.
@@ -110,8 +110,54 @@ class Emission:
         status = _status(before, over, gone=not row.rows and bool(self._key_names))
         self._log.append((place, before))
         self._set(place, Said(revision, over, values, row.rows))
+        return self._spoken(
+            window,
+            row,
+            as_times(bounds),
+            mark=mark,
+            model=model,
+            seq=seq,
+            said=(revision, status, over),
+        )
+
+    def retract(
+        self, place: Place, columns: Iterable[str], *, mark: int | None, model: str, seq: int
+    ) -> Spoken | None:
+        """The end of a row of the answer, as of a session that became part of another.
+
+        Its numbers are NaN and its window has no end any more. None if nothing was said about it.
+        """
+        window, key = place
+        before = self._said.get(window, {}).get(key)
+        self._log.append((place, before))
+        self._set(place, None)
+        if before is None or not before.rows:
+            return None
+        nothing = Reading(float("nan"), float("nan"), float("nan"), np.zeros(0))
+        return self._spoken(
+            window,
+            Row(key, present=False, rows=0.0, cells=dict.fromkeys(columns, nothing)),
+            (as_times((window, window))[0], None),
+            mark=mark,
+            model=model,
+            seq=seq,
+            said=(before.revision + 1, "retracted", False),
+        )
+
+    def _spoken(
+        self,
+        window: int,
+        row: Row,
+        times: tuple[datetime | None, datetime | None],
+        *,
+        mark: int | None,
+        model: str,
+        seq: int,
+        said: tuple[int, Status, bool],
+    ) -> Spoken:
+        """The changes of one row; `said` are its revision, its status, and whether it is final."""
+        revision, status, final = said
         group = dict(zip(self._key_names, row.key, strict=True))
-        times = as_times(bounds)
         deltas = [
             Delta(
                 monitor=self._monitor,
@@ -131,7 +177,7 @@ class Emission:
             )
             for number, (column, cell) in enumerate(row.cells.items())
         ]
-        return Spoken(row, _seen(row, window, times, group, over), deltas)
+        return Spoken(row, Seen(group, window, times, final, row.rows, row.cells), deltas)
 
     def begin(self) -> Callable[[], None]:
         """From here on changes are remembered; the result takes them back."""
@@ -148,11 +194,6 @@ class Emission:
         for window in windows:
             self._said.pop(window, None)
             self._open.pop(window, None)
-
-    def drop(self, place: Place) -> None:
-        """A row of the answer that is no more."""
-        self._log.append((place, self._said.get(place[0], {}).get(place[1])))
-        self._set(place, None)
 
     def windows(self) -> list[int]:
         """Windows that something was said about."""
@@ -209,10 +250,6 @@ def _status(before: Said | None, over: bool, *, gone: bool) -> Status:
     if not over:
         return "provisional"
     return "corrected" if before is not None and before.final else "final"
-
-
-def _seen(row: Row, window: int, times: Any, group: dict[str, Any], final: bool) -> Seen:
-    return Seen(group, window, times, final, row.rows, row.cells)
 
 
 def _equal(left: tuple[tuple[float, float], ...], right: tuple[tuple[float, float], ...]) -> bool:

@@ -90,10 +90,22 @@ class Kept(Answers):
             self.delta = changes
             places.update(self.places(changed.touched))
             self.gone = changed.gone
-            for place in changed.gone:
-                self.emission.drop(place)
+        ended = self._ended(mark, seq)
+        seq += sum(len(item.deltas) for item in ended)
         places.update(dict.fromkeys(self.emission.due(mark, self.bounds)))
-        return self._said(list(places), mark, seq)
+        return ended + self._said(list(places), mark, seq)
+
+    def _ended(self, mark: int | None, seq: int) -> list[Spoken]:
+        """What is said of sessions that are no more."""
+        found: list[Spoken] = []
+        for place in self.gone:
+            spoken = self.emission.retract(
+                place, self.names[1], mark=mark, model=self.fingerprint, seq=seq
+            )
+            if spoken is not None:
+                found.append(spoken)
+                seq += len(spoken.deltas)
+        return found
 
     def _restore_drift(self) -> None:
         """What the summary knew, and the rows stored since."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,10 @@ class WatchConfig:
     hooks: tuple[PartConfig, ...]
     sources: tuple[PartConfig, ...]
     server: ServerConfig
+
+    def at_port(self, port: int | None) -> WatchConfig:
+        """The same, listening at another port if one is given."""
+        return self if port is None else replace(self, server=replace(self.server, port=port))
 
 
 def read_config(file: Path | None = None) -> WatchConfig:

@@ -144,8 +144,7 @@ def _check_whole(groups: Sequence[Running]) -> None:
 def _deliver(monitors: Sequence[Monitor]) -> None:
     """Wait for the hooks, which are told in the background; what they miss is told next time."""
     for monitor in monitors:
-        drain = getattr(monitor, "drain", None)
-        if drain is not None and not drain(_PATIENCE):
+        if not monitor.drain(_PATIENCE):
             _log.warning("%s: some hooks were not reached yet", monitor.spec.name)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rainpp.errors import SettingsError
 from rainpp.watching.config import ServerConfig
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _SECONDS = 10.0
-# Streams to browsers never end by themselves.
-_GRACE = 3
 
 
 class Server:
@@ -27,28 +24,26 @@ class Server:
     """
 
     def __init__(self, app: Starlette, where: ServerConfig) -> None:
-        import uvicorn
+        from rainpp.dashboard import make_server
 
         if not where.loopback and where.token is None:
             raise SettingsError(
                 f"[server] host is {where.host!r}, which other machines may reach: write token or "
                 'token_env, or host = "127.0.0.1".'
             )
-        self._socket = _bound(where)
-        self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{where.host}:{self.port}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=_GRACE,
-                server_header=False,
-            )
-        )
+        app.state.locked = where.token is not None
+        try:
+            self._server = make_server(app, host=where.host.strip("[]"), port=where.port)
+        except SettingsError as problem:
+            raise SettingsError(f"[server] {problem}") from None
+        self.url = self._server.url.rstrip("/")
         self._thread = threading.Thread(target=self._serve, name="server", daemon=True)
         self.problem: BaseException | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens; one that is free if the file says 0."""
+        return int(self._server.bound.getsockname()[1])
 
     def start(self) -> None:
         """Begin to answer.
@@ -74,28 +69,13 @@ class Server:
 
     def stop(self) -> None:
         """Finish what is being answered, then end."""
-        self._server.should_exit = True
+        self._server.stop()
         if self._thread.ident is not None:
-            self._thread.join(_GRACE + _SECONDS)
-        self._socket.close()
+            self._thread.join(2 * _SECONDS)
+        self._server.bound.close()
 
     def _serve(self) -> None:
         try:
-            self._server.run(sockets=[self._socket])
+            self._server.run_until_stopped()
         except BaseException as problem:  # noqa: BLE001 - told by `start`
             self.problem = problem
-
-
-def _bound(where: ServerConfig) -> Any:
-    host = where.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, where.port))
-    except OSError as problem:
-        found.close()
-        raise SettingsError(
-            f"[server] cannot listen at {where.host}:{where.port}: {problem.strerror or problem}."
-        ) from None
-    return found

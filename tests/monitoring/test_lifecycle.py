@@ -307,3 +307,25 @@ def test_the_state_can_be_read_with_sql(tmp_path):
     assert con.execute("SELECT count(*) FROM people.rows_0").fetchall() == [(20,)]
     assert con.execute("SELECT source, upto FROM people.sources").fetchall() == [("s", 4)]
     assert isinstance(monitor, rainpp.Monitor)
+
+
+def test_a_session_that_joins_another_is_said_to_be_no_more(tmp_path):
+    rows = make_rows(60, 4, seconds=60)
+    apart = [rows.iloc[at : at + 1] for at in range(60)]
+    with watch(BY_REGION, window=Session("4s"), lateness="10m", store=tmp_path / "m.duckdb") as m:
+        for at, part in enumerate(apart):
+            with m.batch("s", upto=at) as b:
+                b.predictions(arrow(part))
+        alive = {}
+        for delta in m.changes():
+            place = (delta.group["region"], delta.window[0])
+            alive[place] = delta
+            if delta.status == "retracted":
+                assert np.isnan(delta.value)
+                assert delta.window[1] is None
+        joined = [delta for delta in alive.values() if delta.status == "retracted"]
+        said = {place for place, delta in alive.items() if delta.status != "retracted"}
+        shown = m.read()
+        assert said == set(zip(shown["region"], shown["window_start"], strict=True))
+        assert len(joined) > 3
+        assert len({delta.key for delta in m.changes()}) == len(m.changes())
