@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import tempfile
 import threading
@@ -235,7 +234,8 @@ def _read_wanted(wanted: Any) -> float | str | None:
     if wanted is None or wanted in ("lower", "higher"):
         return wanted
     whole = isinstance(wanted, int | float) and not isinstance(wanted, bool)
-    if not whole or not math.isfinite(wanted) or abs(wanted) > 1e300:
+    # Compared, not asked whether it is finite: an integer of JSON may be larger than any float.
+    if not whole or not abs(wanted) <= 1e300:
         raise ComplaintError(
             f"`wanted` is {words(wanted)!r}; it must be a number, 'lower' or 'higher'."
         )

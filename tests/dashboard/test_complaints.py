@@ -162,6 +162,7 @@ def test_a_fix_is_what_the_library_finds(monitor, client):
         ({"seqs": [0], "wanted": True}, "wanted"),
         ({"seqs": [0], "wanted": [1]}, "wanted"),
         ({"seqs": [0], "wanted": 1e305}, "wanted"),
+        ({"seqs": [0], "wanted": 10**400}, "wanted"),
         ({"seqs": [0]}, "no complaint"),
         ({"seqs": [], "wanted": "lower"}, "seqs"),
         ({"seqs": 0, "wanted": "lower"}, "seqs"),
