@@ -121,7 +121,7 @@ def open_hook(part: PartConfig) -> Any:
         )
     if part.type == "alertmanager":
         return hooks.Alertmanager(options.pop("url"), name=part.name, **options)
-    return hooks.File(options.pop("path"), name=part.name)
+    return hooks.File(options.pop("path"), name=part.name, **options)
 
 
 def open_sources(config: WatchConfig) -> list[tuple[Source, tuple[str, ...]]]:

@@ -7,6 +7,7 @@ import pytest
 
 from rainpp.errors import SettingsError
 from rainpp.watching.config import read_config
+from rainpp.watching.opening import open_hook
 from rainpp.watching.schemas import read_schema, read_window
 from rainpp.windows import Everything, Last, Session, Sliding, Tumbling
 
@@ -221,3 +222,10 @@ def test_schemas():
     for wrong in ("DUBLE", "DOUBLE[x]", 3, "", "DOUBLE)"):
         with pytest.raises(SettingsError, match=r"x\.a is .*, which is no type"):
             read_schema({"a": wrong}, "x")
+
+
+def test_every_option_of_a_hook_reaches_it(tmp_path):
+    text = '[[hook]]\ntype = "file"\npath = "alarms.jsonl"\nreplay = "all"\n'
+    (part,) = read(tmp_path, text).hooks
+    hook = open_hook(part)
+    assert (hook.name, hook.replay, hook.path) == ("file", "all", tmp_path / "alarms.jsonl")
