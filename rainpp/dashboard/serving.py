@@ -98,18 +98,22 @@ def make_server(app: Starlette, *, host: str = "127.0.0.1", port: int = 8765) ->
             f"`host` is {host!r}, which others can reach: give create_app a token, or serve on "
             "127.0.0.1."
         )
-    config = uvicorn.Config(
+    return Server(app, configuration(app), _bound(host, port))
+
+
+def configuration(app: Starlette, *, grace: int = _GRACE) -> uvicorn.Config:
+    """How uvicorn is run: bounded, silent, believing no header that names another sender."""
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
         limit_concurrency=_MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=grace,
         lifespan="on",
         ws="none",
         proxy_headers=False,
     )
-    return Server(app, config, _bound(host, port))
 
 
 def serve(
