@@ -59,6 +59,14 @@ def check_open(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("SELECT 1").fetchall()
 
 
+def sealed() -> duckdb.DuckDBPyConnection:
+    """A database in memory that reads and writes no file, and sees no variable of Python's."""
+    found = duckdb.connect()
+    found.execute("SET enable_external_access = false")
+    found.execute("SET python_enable_replacements = false")
+    return found
+
+
 def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB file; one that this process has open otherwise is shared as it is.
 

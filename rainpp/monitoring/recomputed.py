@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from rainpp.connection import sealed
 from rainpp.database import Database, connect
 from rainpp.inference import encoded_rows
 from rainpp.lanczos.projection import gradient_of_probabilities
@@ -86,7 +87,7 @@ def window_result(setup: Setup, rows: Sequence[pa.Table], sql: str | None = None
 
     `sql` : another query than the standing one.
     """
-    con = duckdb.connect()
+    con = sealed()
     _fill(con, setup, rows)
     db = connect(con)
     model = setup.registered
@@ -98,7 +99,7 @@ def window_result(setup: Setup, rows: Sequence[pa.Table], sql: str | None = None
 
 
 def _database(setup: Setup, rows: Sequence[pa.Table]) -> Database:
-    con = duckdb.connect()
+    con = sealed()
     _fill(con, setup, rows)
     db = Database(con, owned=True)
     model = setup.registered

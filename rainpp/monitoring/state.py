@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import duckdb
 import pyarrow as pa
 
+from rainpp.connection import sealed
 from rainpp.errors import (
     ArtifactError,
     DataError,
@@ -147,7 +147,7 @@ class State:
             window=spec.window,
             keep=self._kept_so_far(),
             also=spec.also,
-            con=duckdb.connect(),
+            con=sealed(),
         )
         kept = Kept(spec, setup, self._timeline, self._store)
         if "sql" not in self._store.about():

@@ -108,6 +108,22 @@ def test_a_query_of_the_state_reads_no_other_file(tmp_path):
                 monitor.sql(sql)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "FROM people WHERE predict(a, b, c, d) = 1 AND region IN (FROM read_csv({}))",
+        "FROM people WHERE predict(a, b, c, d) = 1 AND region IN (SELECT file FROM glob({}))",
+        "FROM people, read_blob({}) WHERE predict(a, b, c, d) = 1",
+        "FROM read_csv({}) AS people WHERE predict(a, b, c, d) = 1",
+    ],
+)
+def test_a_standing_query_reads_no_file(tmp_path, part):
+    (tmp_path / "secret.csv").write_text("word\nhidden\n")
+    sql = f"SELECT count(*) AS n {part.format(repr(str(tmp_path / 'secret.csv')))}"
+    with pytest.raises(QueryError, match="disabled"):
+        watch(sql)
+
+
 def test_a_replay_does_nothing(tmp_path):
     rows = make_rows(20)
     with watch(BY_REGION, store=tmp_path / "m.duckdb") as monitor:
