@@ -12,6 +12,7 @@ import duckdb
 
 from rainpp.errors import DataError, QueryError, one_line
 from rainpp.relax.catalog import clean
+from rainpp.relax.dialect import TOO_DEEP
 
 _locks: WeakKeyDictionary[duckdb.DuckDBPyConnection, threading.RLock] = WeakKeyDictionary()
 _choosing = threading.Lock()
@@ -43,9 +44,7 @@ def exclusive(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
                 raise KeyboardInterrupt from problem
             if not isinstance(problem, RecursionError):
                 raise
-            raise QueryError(
-                "the SQL is nested too deeply to be read; use fewer parentheses and shorter chains."
-            ) from None
+            raise QueryError(TOO_DEEP) from None
 
 
 def check_open(connection: duckdb.DuckDBPyConnection) -> None:

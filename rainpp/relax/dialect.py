@@ -21,6 +21,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from rainpp.errors import QueryError, RainError, UnsupportedQueryError
 
+TOO_DEEP = "the SQL is nested too deeply to be read; use fewer parentheses and shorter chains."
 _LOOKING = re.compile("DESC|DESCRIBE|EXPLAIN|SHOW|SUMMARIZE")
 _CHANGING = re.compile(
     "ALTER|ANALYZE|ATTACH|BEGIN|CALL|CHECKPOINT|COMMENT|COMMIT|COPY|CREATE|DEALLOCATE|DELETE|DETACH"
@@ -210,6 +211,8 @@ def _parse(sql: str, dialect: Dialect) -> exp.Expr:
         return next(tree for tree in dialect.parse(sql) if tree is not None)
     except ParseError as error:
         raise QueryError(_underlined(sql, error)) from None
+    except RecursionError:
+        raise QueryError(TOO_DEEP) from None
 
 
 def _unfinished(sql: str, error: TokenError) -> str:
