@@ -65,7 +65,7 @@ def make_rule(
             f"`where` is {where!r}; give a mapping from columns of the query to values."
         )
     chosen = dict(where or {})
-    for column in chosen:
+    for column, value in chosen.items():
         if of_metric or column not in groups:
             raise SettingsError(
                 f"`where` names {column!r}; "
@@ -74,6 +74,10 @@ def make_rule(
                     if of_metric
                     else f"the query groups by {', '.join(groups) or 'nothing'}."
                 )
+            )
+        if isinstance(value, list | tuple | set | Mapping | np.ndarray):
+            raise SettingsError(
+                f"`where` says that {column} is {value!r}; give one value, and an alarm for each."
             )
     if isinstance(hold, bool) or not isinstance(hold, int) or hold < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingsError(f"`hold` is {hold!r}; it must be a whole number of windows >= 1.")

@@ -517,7 +517,7 @@ def test_conditions_that_are_nonsense(when):
     ("name", "values"),
     [
         ("clear", ["zz > 1", 5]),
-        ("where", [5, "region", {"zz": 1}]),
+        ("where", [5, "region", {"zz": 1}, {"region": ["EU", "US"]}, {"region": {"a": 1}}]),
         ("hold", [0, 1.0, True, "2", None, NAN, np.int64(2)]),
         ("min_rows", [-1, "x", None, True, NAN, float("inf")]),
         ("target", ["x", NAN, True, [1], float("inf")]),
@@ -909,3 +909,9 @@ def test_a_batch_says_what_became_of_labels_and_retractions():
         assert (taken.labels, taken.retracted, taken.late) == (2, 0, 1)
         taken = send(monitor, [1, 2, 99], doing="retract")
         assert (taken.labels, taken.retracted, taken.late) == (0, 2, 1)
+
+
+def test_a_query_nested_too_deeply_is_said_to_be():
+    deep = f"{'(' * 3000}id{')' * 3000}"
+    with pytest.raises(QueryError, match="nested too deeply"):
+        watch(f"SELECT count(*) AS n FROM people WHERE {PREDICTED} = 1 AND {deep} > 0")
