@@ -26,6 +26,8 @@ _TYPES = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
+# Numbers of a row; Arrow's lists of a fixed length count in 32 bits.
+_LONGEST = 2**31 - 1
 _COLUMN = re.compile(r"\s*([A-Za-z]+)\s*((?:\[\d*\]\s*)*)")
 _WINDOWS = '"1h", "1h every 5m", "session 10m", "last 1000" or "everything"'
 
@@ -56,6 +58,11 @@ def _type(text: Any, where: str) -> pa.DataType:
         raise SettingsError(f"{where} is {text!r}, which is no type{hint} [n] and [] make lists.")
     # As in DuckDB, DOUBLE[2][3] is three pairs.
     for size in re.findall(r"\[(\d*)\]", parts[2]):
+        if size and not (len(size) <= 10 and 1 <= int(size) <= _LONGEST):
+            raise SettingsError(
+                f"{where} is {text[:60]!r}; a list has 1 to {_LONGEST:,} values, or [] for any "
+                "number."
+            )
         known = pa.list_(known, int(size)) if size else pa.list_(known)
     return known
 
@@ -72,10 +79,10 @@ def read_window(text: str) -> Window:
         return Everything()
     if len(words) == 2 and words[0] == "session":
         return Session(words[1])
-    if len(words) == 2 and words[0] == "last" and words[1].isdecimal():
+    if len(words) == 2 and words[0] == "last" and words[1].isdecimal() and len(words[1]) < 19:
         return Last(int(words[1]))
     if len(words) == 3 and words[1] == "every":
         return Sliding(words[0], words[2])
     if len(words) == 1:
         return Tumbling(words[0])
-    raise SettingsError(f"`window` is {text!r}; write {_WINDOWS}.")
+    raise SettingsError(f"`window` is {text[:60]!r}; write {_WINDOWS}.")

@@ -205,7 +205,9 @@ def test_windows(text, window):
     assert read_window(text) == window
 
 
-@pytest.mark.parametrize("text", ["1 h", "last", "last x", "hourly", "1h each 5m"])
+@pytest.mark.parametrize(
+    "text", ["1 h", "last", "last x", "hourly", "1h each 5m", f"last {'9' * 5000}"]
+)
 def test_no_windows(text):
     with pytest.raises(SettingsError, match=r"`window` is|`size` is"):
         read_window(text)
@@ -221,6 +223,9 @@ def test_schemas():
     }
     for wrong in ("DUBLE", "DOUBLE[x]", 3, "", "DOUBLE)"):
         with pytest.raises(SettingsError, match=r"x\.a is .*, which is no type"):
+            read_schema({"a": wrong}, "x")
+    for wrong in ("DOUBLE[0]", "DOUBLE[99999999999999999999]", "DOUBLE[4][3000000000]"):
+        with pytest.raises(SettingsError, match=r"x\.a is .* a list has 1 to"):
             read_schema({"a": wrong}, "x")
 
 
