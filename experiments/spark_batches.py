@@ -3,7 +3,7 @@
 Spark reads files as a stream, in local mode on all cores. Beside what `rainpp.spark` takes for a
 micro-batch stands what Spark alone does, with the same rows and a function that only counts them.
 
-    python -m experiments.spark_batches [--sizes 1000 20000] [--batches 20]
+    python -m experiments.spark_batches [--sizes 1000 20000] [--batches 10]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ FOLDER = "RAINPP_SPARK_MODEL"
 # Micro-batches before those that are timed: workers start, import and compile.
 WARM = 4
 # Rows that are timed, of one size of micro-batch.
-MOST = 120_000
+MOST = 60_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 20_000])
-    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--batches", type=int, default=10)
     options = parser.parse_args()
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +51,13 @@ def main() -> None:
                     print(run, flush=True)
         finally:
             spark.stop()
-    settings = {"k": K, "training_rows": TRAINING, "l2": train.L2, "load": os.getloadavg()[1]}
+    settings = {
+        "k": K,
+        "training_rows": TRAINING,
+        "l2": train.L2,
+        "load": os.getloadavg()[1],
+        "pyspark": version("pyspark"),
+    }
     command = "python -m experiments.spark_batches"
     print(results.save("spark_batches", command=command, settings=settings, runs=runs))
 
@@ -93,7 +100,7 @@ def session(folder: Path) -> Any:
 
 
 def measured(spark: Any, place: Path, size: int, count: int) -> Iterator[dict[str, Any]]:
-    """The same micro-batches in every way."""
+    """The same micro-batches in every way; through Spark twice."""
     (place / "rows").mkdir(parents=True)
     cores = os.cpu_count() or 1
     for number in range(count):
@@ -104,17 +111,22 @@ def measured(spark: Any, place: Path, size: int, count: int) -> Iterator[dict[st
             )
             pq.write_table(rows, place / "rows" / f"{number:04}-{part}.parquet")
     about = {"rows": size, "batches": count - WARM}
-    yield {"way": "in one process", **about, **_summed(_in_process(place, size, count), size)}
-    yield {"way": "Spark alone", **about, **_summed(_alone(spark, place, cores), size)}
-    yield {"way": "rainpp.spark", **about, **_summed(_followed(spark, place, cores), size)}
+    yield {"way": "in one process", **about, **_summed([_in_process(place, size, count)], size)}
+    ways = {"Spark alone": _alone, "rainpp.spark": _followed}
+    took: dict[str, list[list[float]]] = {name: [] for name in ways}
+    # There and back, as the load of a machine changes.
+    for attempt, name in enumerate([*ways, *reversed(ways)]):
+        took[name].append(ways[name](spark, place, cores, attempt))
+    for name, rounds in took.items():
+        yield {"way": name, **about, "batches": 2 * (count - WARM), **_summed(rounds, size)}
 
 
-def _summed(seconds: list[float], size: int) -> dict[str, float]:
-    timed = seconds[WARM:]
+def _summed(rounds: list[list[float]], size: int) -> dict[str, float]:
+    timed = [seconds for found in rounds for seconds in found[WARM:]]
     return {
         **results.milliseconds(timed),
         "rows_a_second": round(size / float(np.median(timed))),
-        "first_ms": round(seconds[0] * 1e3),
+        "first_ms": round(rounds[0][0] * 1e3),
     }
 
 
@@ -145,13 +157,13 @@ def _stream(spark: Any, place: Path, cores: int) -> Any:
     return stream.option("maxFilesPerTrigger", cores).parquet(rows)
 
 
-def _alone(spark: Any, place: Path, cores: int) -> list[float]:
+def _alone(spark: Any, place: Path, cores: int, attempt: int) -> list[float]:
     def count(frame: Any, number: int) -> None:
         del number
         frame.mapInArrow(_only_counted, "rows bigint").toArrow()
 
     writer = _stream(spark, place, cores).writeStream.foreachBatch(count)
-    query = writer.option("checkpointLocation", str(place / "alone")).start()
+    query = writer.option("checkpointLocation", str(place / f"alone {attempt}")).start()
     query.processAllAvailable()
     return _ended(query)
 
@@ -161,13 +173,14 @@ def _only_counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
     yield pa.RecordBatch.from_arrays([pa.array([rows])], ["rows"])
 
 
-def _followed(spark: Any, place: Path, cores: int) -> list[float]:
+def _followed(spark: Any, place: Path, cores: int, attempt: int) -> list[float]:
     from rainpp.spark import follow
 
-    with _watch(place, "spark") as monitor:
+    checkpoint = place / f"ours {attempt}"
+    with _watch(place, f"spark {attempt}") as monitor:
         stream = _stream(spark, place, cores)
         following = follow(
-            stream, monitor, model="experiments.spark_batches:load", checkpoint=place / "ours"
+            stream, monitor, model="experiments.spark_batches:load", checkpoint=checkpoint
         )
         following.catch_up()
         return _ended(following.query)

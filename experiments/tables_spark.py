@@ -16,9 +16,10 @@ def batches(body: Run) -> str:
         "## Micro-batches through Spark\n\n"
         f"MNIST logistic regression, {settings['training_rows']:,} training rows, k = "
         f"{settings['k']}; a count by source of each hour, state\nin a file, nothing kept of a "
-        "row. Local mode on all cores, as many partitions; *Spark alone* only counts the\nrows of "
-        "the same micro-batches. *First* holds the start of workers and compilation. Load of the "
-        f"machine\nover the last five minutes: {settings['load']:.1f}.\n"
+        f"row. PySpark {settings['pyspark']} in local mode on all cores, as many partitions; "
+        "*Spark alone* only counts\nthe rows of the same micro-batches. *First* holds the start "
+        "of workers and compilation. Load of the machine\nover the last five minutes: "
+        f"{settings['load']:.1f}.\n"
     )
     columns = ["rows", "way", "p50 ms", "p95 ms", "rows/s", "first ms", "timed"]
     rows = [

@@ -228,15 +228,20 @@ def _check_options(monitor: Any, model: Any, checkpoint: Any, source: Any) -> No
 
 
 def _arrow_schema(stream: DataFrame) -> pa.Schema:
+    """Types as workers get them; times in UTC, whatever the zone of the session."""
     from pyspark.errors import PySparkException
-    from pyspark.sql.pandas.types import to_arrow_schema
 
     try:
-        return to_arrow_schema(stream.schema)
+        found = stream.sparkSession.createDataFrame([], stream.schema).toArrow().schema
     except PySparkException as problem:
         raise DataError(
             f"`stream` has a column that Arrow cannot hold: {one_line(problem)}. Select the others."
         ) from None
+    return pa.schema([pa.field(field.name, _in_utc(field.type)) for field in found])
+
+
+def _in_utc(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz else kind
 
 
 def _there(stream: DataFrame, known: TableSchema, columns: tuple[str, ...]) -> tuple[str, ...]:

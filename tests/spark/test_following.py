@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -78,9 +79,11 @@ class World:
         self.input.mkdir()
         self.rows = make_rows(120, seed=2)
 
-    def add(self, number: int, *, parts: int = 2) -> None:
+    def add(self, number: int, *, parts: int = 2, zone: str | None = None) -> None:
         """Another forty rows come, as so many files."""
         table = arrow(self.rows.iloc[40 * number : 40 * number + 40])
+        times = table.column("t").cast(pa.timestamp("us", zone))
+        table = table.set_column(table.column_names.index("t"), "t", times)
         size = -(-table.num_rows // parts)
         for part in range(parts):
             written = self.tmp_path / "part"
@@ -135,11 +138,13 @@ def test_a_stream_is_followed_over_a_restart(world):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sums", "by class", "expression"])
-def test_queries_give_the_same_numbers(world, name):
+@pytest.mark.parametrize(
+    ("name", "zone"), [("sums", None), ("by class", "UTC"), ("expression", "America/Lima")]
+)
+def test_queries_give_the_same_numbers(world, name, zone):
     options = {"window": Sliding("60s", "20s"), "lateness": "5s", "retention": "90s"}
     for number in range(2):
-        world.add(number, parts=3)
+        world.add(number, parts=3, zone=zone)
     with world.monitor(QUERIES[name], **options) as monitor:
         load = partial(models.load_from, str(world.folder))
         following = world.follow(monitor, load, trigger={"availableNow": True})
