@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 
 import httpx
+import pytest
 
 from rainpp.dashboard import create_app
 from rainpp.watching.config import ServerConfig
@@ -42,6 +44,16 @@ def test_who_sends_is_not_what_a_header_says():
     assert "secure" not in answer.headers["set-cookie"].lower()
 
 
+def _speaks_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _speaks_ipv6(), reason="this machine has no IPv6")
 def test_the_address_of_a_numeric_host_can_be_followed():
     with watched() as monitor:
         server = Server(create_app([monitor]), ServerConfig(host="::1", port=0))
