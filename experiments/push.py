@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
-import platform
 import signal
 import subprocess
 import sys
@@ -26,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 import rainpp
+from experiments import results
 from rainpp.demo.digits import load_images, plant_errors
 from rainpp.demo.training import L2, apply, make_fit
 
@@ -69,8 +67,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = prepare(folder)
+        runs: list[dict[str, Any]] = []
         for rows in asked.rows:
-            print(json.dumps(measure(folder, images, rows, asked.batches)))
+            runs.append(measure(folder, images, rows, asked.batches))
+            print(runs[-1], flush=True)
+    settings = {"pixels": 64, "connections": 1}
+    print(results.save("push", command="python -m experiments.push", settings=settings, runs=runs))
 
 
 def prepare(folder: Path) -> np.ndarray:
@@ -119,17 +121,13 @@ def measure(folder: Path, images: np.ndarray, rows: int, batches: int) -> dict[s
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()
-    warm = np.array(took[10:])
+    warm = took[10:]
     return {
         "rows_in_a_request": rows,
         "requests": batches,
-        "rows_per_second": round(rows * batches / warm.sum()),
-        "median_ms": round(1e3 * float(np.median(warm)), 2),
-        "p95_ms": round(1e3 * float(np.quantile(warm, 0.95)), 2),
+        "rows_per_second": round(rows * batches / sum(warm)),
         "bytes_in_a_request": len(bodies[0]),
-        "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
+        **results.milliseconds(warm),
     }
 
 

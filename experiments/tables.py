@@ -22,6 +22,7 @@ from experiments import (
     tables_search,
     tables_spark,
     tables_streams,
+    tables_watching,
 )
 from experiments.markdown import table
 
@@ -78,6 +79,8 @@ def render() -> str:
         "streams": tables_streams.streams,
         "stream_accuracy": tables_streams.accuracy,
         "stream_drift": tables_streams.drift,
+        "push": tables_watching.push,
+        "dashboard": tables_watching.dashboard,
         "spark_batches": tables_spark.batches,
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,
