@@ -90,8 +90,13 @@ class _Asked:
 
 @dataclass(eq=False)
 class _Known:
-    """Requests of one source: one at a time, and what the last ones held."""
+    """Requests of one source: one at a time, and what the last ones held.
 
+    `floor` : up to this offset one that is not in `digests` may have been taken, by an earlier
+        process or long ago; a later one was not. None before the first request with an offset.
+    """
+
+    floor: int | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     digests: OrderedDict[int, str] = field(default_factory=OrderedDict[int, str])
 
@@ -100,15 +105,16 @@ class _Known:
         before = self.digests.get(offset)
         if before is not None:
             return None if before == digest else "was sent before with other content"
-        if self.digests and offset > min(self.digests):
+        if self.floor is not None and offset > self.floor:
             return "was passed over by a later one, and never taken"
         return None
 
     def note(self, offset: int, digest: str) -> None:
-        """Remember what an offset stands for."""
+        """Remember what was taken under an offset."""
         self.digests[offset] = digest
         if len(self.digests) > _REMEMBERED:
-            self.digests.popitem(last=False)
+            gone, _ = self.digests.popitem(last=False)
+            self.floor = gone if self.floor is None else max(self.floor, gone)
 
 
 class _Door:
@@ -159,6 +165,9 @@ class _Door:
         unknown = [name for name in query if name not in _KEYS]
         if unknown:
             raise Refused(400, f"`{unknown[0]}` is no parameter; there are {', '.join(_KEYS)}.")
+        twice = [name for name in _KEYS if name != "monitor" and len(query.getlist(name)) > 1]
+        if twice:
+            raise Refused(400, f"`{twice[0]}` is given twice; say one.")
         if not is_name(source) or len(source) > _LONGEST_NAME:
             raise Refused(404, f"a source has a name of at most {_LONGEST_NAME} characters.")
         wanted = query.getlist("monitor") or list(self._monitors)
@@ -192,12 +201,15 @@ class _Door:
                 monitor.spec.name: take(monitor, asked.source, [chunk], asked.offset)
                 for monitor in asked.monitors
             }
-            if asked.offset is not None:
+            if asked.offset is not None and behind:
                 known.note(asked.offset, digest)
         return _report(asked, rows, found)
 
     def _check_offset(self, asked: _Asked, known: _Known, digest: str) -> None:
         assert asked.offset is not None
+        if known.floor is None:
+            taken = (monitor.offsets.get(asked.source) for monitor in self._monitors.values())
+            known.floor = max((at for at in taken if at is not None), default=-1)
         why = known.contradicts(asked.offset, digest)
         taken = least_offsets(asked.monitors).get(asked.source)
         if why is not None and (taken is not None and asked.offset <= taken):

@@ -192,6 +192,7 @@ BAD = {
     "kind": (400, "`kind` is 'rows'", {"kind": "rows"}),
     "offset": (400, "whole number", {"offset": "-1"}),
     "long offset": (400, "whole number", {"offset": "9" * 5000}),
+    "two offsets": (400, "`offset` is given twice", {"offset": ["1", "2"]}),
     "parameter": (400, "`ofset` is no parameter", {"ofset": "1"}),
     "retraction": (400, "give only the ids", {"body": b'[{"x": 1, "y": 2}]', "kind": "retract",
                                               "media": "application/json"}),
@@ -334,6 +335,32 @@ def test_wrong_options():
             push_routes(monitors, token=TOKEN, max_bytes=0)
         with pytest.raises(SettingsError, match="part of an address"):
             push_routes(monitors, token=TOKEN, source="a/{b}")
+
+
+def test_what_was_taken_before_a_restart_is_a_replay_and_what_was_not_is_refused():
+    with opened(names=["money"]) as monitors:
+        before = Client(monitors)
+        for number in range(4):
+            assert before.push(rows(4, number), offset=number).status_code == 200
+        before.close()
+        after = Client(monitors)
+        answers = [after.push(rows(4, number), offset=number) for number in range(4)]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert all(answer.json()["replayed"] for answer in answers)
+        assert after.push(rows(4, 9), offset=9).status_code == 200
+        late = after.push(rows(4, 6), offset=6)
+        assert late.status_code == 409
+        assert "never taken" in late.json()["error"]
+        after.close()
+
+
+def test_an_offset_below_the_first_one_was_never_taken():
+    with opened(names=["money"]) as monitors:
+        client = Client(monitors)
+        assert client.push(rows(4, 1), offset=10).status_code == 200
+        late = client.push(rows(4, 2), offset=5)
+        assert (late.status_code, late.json()["taken"]) == (409, 10)
+        client.close()
 
 
 def test_nothing_but_loopback_without_a_token():
