@@ -112,7 +112,9 @@ class Desk:
         ------
         RainError : as `Ranking.fix`.
         """
-        fix = self._case(name).proven().fix()
+        case = self._case(name)
+        case.together.training("a fix is found by training steps over them")
+        fix = case.proven().fix()
         kinds = pd.Series([item.kind for item in fix.interventions]).value_counts().to_dict()
         return {
             "rows": len(fix.interventions),

@@ -14,6 +14,7 @@ from rainpp.errors import ComplaintError
 from rainpp.monitoring.context import Context, Reaction, reactions
 from rainpp.patch import Patch, patch_of
 from rainpp.ranking import Ranking
+from rainpp.training_set import TrainingSet
 
 # Each is one more product of k numbers, so this bounds a request, not the arithmetic.
 _MOST = 1000
@@ -74,13 +75,23 @@ class Together:
         ------
         ComplaintError : the training rows are not at hand.
         """
-        training = self.contexts[0].index.training
-        if training is None:
-            raise ComplaintError(
-                "the training rows are not at hand, and a patch says what is changed from what: "
-                "the index was loaded from disk. Make the monitor with data=(inputs, labels)."
-            )
+        training = self.training("a patch says what is changed from what")
         return patch_of(ranking, training, ranking.positions(count))
+
+    def training(self, why: str) -> TrainingSet:
+        """The training rows; `why` they are needed is said where they are not there.
+
+        Raises
+        ------
+        ComplaintError : they are not at hand.
+        """
+        found = self.contexts[0].index.training
+        if found is None:
+            raise ComplaintError(
+                f"the training rows are not at hand, and {why}: the index was loaded from disk. "
+                "Make the monitor with data=(inputs, labels), or write [training] in watch.toml."
+            )
+        return found
 
 
 def together(contexts: Sequence[Context], wanted: float | str | None = None) -> Together:

@@ -247,6 +247,9 @@ def test_without_the_training_rows_ids_are_shown_and_no_patch_is_made(tmp_path):
             answer = client.get(f"/api/complaints/{found['id']}/patch")
             assert answer.status_code == 400
             assert "not at hand" in answer.json()["error"]
+            answer = client.get(f"/api/complaints/{found['id']}/fix")
+            assert answer.status_code == 400
+            assert "[training] in watch.toml" in answer.json()["error"]
 
 
 def test_rows_that_are_no_pictures_are_shown_as_numbers(monitor, client):
