@@ -25,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +37,7 @@ from experiments.corrupt import flip_classes
 from experiments.mnist_flips import Case, fit
 from rainpp.lanczos.projection import gradient_of_probabilities
 from rainpp.metrics import auc_r
+from rainpp.stream.journal import TABLE, Journal
 from rainpp.windows import Tumbling
 
 K = 20
@@ -61,6 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     steps: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "batches": lambda: batches(options.rows),
+        "stages": stages,
         "update size": lambda: update_sizes(options.rows),
         "breach": lambda: breach(options.rows),
         "first alarm": found_at_first_alarm,
@@ -152,6 +155,43 @@ def _batches(monitor: rainpp.Monitor, rows: int, about: dict[str, Any]) -> Itera
                     **results.milliseconds(took),
                 }
     assert model is not None
+
+
+def stages() -> Iterator[dict[str, Any]]:
+    """What a batch of 1000 costs in a file, by what it is spent on; medians of 200 batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        con = duckdb.connect(str(Path(folder) / "alone.duckdb"))
+        con.execute("SET threads = 1")
+        con.execute(TABLE)
+        alone = Journal(con, durable=True)
+        for keep in ("nothing", "gradients"):
+            with watch(COUNT, Path(folder) / f"{keep}.duckdb", keep=keep) as monitor:
+                yield {"part": "stages", "keep": keep, **_stages(monitor, alone, keep)}
+        con.close()
+
+
+def _stages(monitor: rainpp.Monitor, alone: Journal, keep: str) -> dict[str, float]:
+    passes = monitor_passes(monitor)
+    weights = np.zeros((len(SOURCES), BATCH, 10), np.float32)
+    weights[np.arange(BATCH) % len(SOURCES), np.arange(BATCH), 1] = 1.0
+    took: dict[str, list[float]] = {"whole": [], "forward": [], "gradient": [], "journal": []}
+    for number in range(250):
+        table = scans(number * BATCH, BATCH)
+        inputs = digits().test_inputs[(np.arange(BATCH) + number * BATCH) % 10_000]
+        steps: dict[str, Callable[[], Any]] = {
+            "whole": lambda table=table, number=number: _send(monitor, table, number),
+            "forward": lambda inputs=inputs: passes.probabilities(inputs),
+            "gradient": lambda inputs=inputs: (
+                passes.forward(inputs) if keep == "gradients" else passes.backward(inputs, weights)
+            ),
+        }
+        for name, step in steps.items():
+            took[name].append(_seconds(step))
+        waiting = monitor._store._journal.batches  # pyright: ignore[reportPrivateUsage]
+        if waiting:  # the same line once more, in a file of its own
+            took["journal"].append(_seconds(lambda line=waiting[-1]: alone.add(line)))
+            alone.batches.clear()
+    return {f"{name}_ms": round(statistics.median(t[-200:]) * 1e3, 2) for name, t in took.items()}
 
 
 def _send(monitor: rainpp.Monitor, table: pa.Table, number: int) -> None:

@@ -25,6 +25,7 @@ def streams(body: Run) -> str:
         [
             head,
             _batches(_of(runs, "batches")),
+            _stages(_of(runs, "stages")),
             "\nFigure 9: an update of so many rows, milliseconds, state in memory.\n",
             _updates(_of(runs, "update size")),
             "\nFrom an alarm to the top 50, and the gradient computed anew from all rows seen.\n",
@@ -37,6 +38,26 @@ def streams(body: Run) -> str:
             "",
         ]
     )
+
+
+def _stages(runs: list[Run]) -> str:
+    if not runs:
+        return ""
+    head = (
+        "\nWhere the time of a batch goes, state in a file: the passes that give probabilities and "
+        "gradients, each\nalone; the line of the journal, alone; what is left is grouping, exact "
+        "sums, windows and what is said.\n"
+    )
+    columns = ["kept of a row", "whole ms", "forward", "with gradients", "journal", "the rest"]
+    rows = [
+        [
+            run["keep"],
+            *(f"{run[f'{name}_ms']:.1f}" for name in ("whole", "forward", "gradient", "journal")),
+            f"{run['whole_ms'] - run['gradient_ms'] - run['journal_ms']:.1f}",
+        ]
+        for run in runs
+    ]
+    return f"{head}\n{table(columns, rows)}"
 
 
 def accuracy(body: Run) -> str:
