@@ -201,12 +201,16 @@ class Watch:
         values = {name: cell.plain for name, cell in seen.cells.items()}
         values["rows"] = seen.rows
         if state.since is not None:
-            latest = seen.window if state.last is None else max(state.last, seen.window)
-            self.moved |= latest != state.last
-            state.last = latest
-            # An older window that is corrected does not end an alarm about a newer one, and one to
-            # which rows may still come is not known to be right.
-            if seen.window < state.last or not seen.whole or rule.clear.holds(values):
+            bad = rule.clear.holds(values)
+            if bad and (seen.whole or rule.when.direction == "decrease"):
+                # Too high is too high although rows may still come; too low may only be early.
+                latest = seen.window if state.last is None else max(state.last, seen.window)
+                self.moved |= latest != state.last
+                state.last = latest
+            # An older window that is corrected does not end an alarm about a newer one that was
+            # bad, and one to which rows may still come is not known to be right.
+            newest = seen.window if state.last is None else state.last
+            if bad or not seen.whole or seen.window < newest:
                 return None
             since, self._groups[key], self.moved = state.since, _Watched(), True
             return self._alarm("resolved", seen, monitor, model, seq, since)

@@ -16,6 +16,7 @@ from rainpp.index.artifact import Index
 from rainpp.monitoring.alarm import Alarm
 from rainpp.monitoring.delta import Delta
 from rainpp.ranking import Ranking
+from rainpp.relax.lookup import find_row
 from rainpp.result import Result
 from rainpp.selection import leading
 from rainpp.types import ClassValue
@@ -70,7 +71,7 @@ class Context:
         index: Index,
         classes: tuple[ClassValue, ...],
         gradient: Callable[[], np.ndarray],
-        result: Callable[[], Result],
+        result: Callable[[bool], Result],
         ask: Callable[[str], pd.DataFrame],
     ) -> None:
         self.about = about
@@ -165,16 +166,18 @@ class Context:
         ------
         RainError : the inputs of the rows are not kept.
         """
-        return self._result()
+        return self._result(False)
 
     def bound(self, wanted: float | str | None = None) -> BoundComplaint:
         """The complaint on `result()`; `wanted` as for `complain`, errors are those of both."""
         want = self.wish if wanted is None else _want(wanted)
-        return self.result().complain(
-            column=self.about.column,
-            where=dict(self.about.group) or None,
-            should=want.should,
-            target=want.target,
+        group = dict(self.about.group)
+        result = self.result()
+        if group and not _has(result, group):
+            # SQL leaves out groups of which no row counts; asked for by itself, such a group is 0.
+            result, group = self._result(True), {}
+        return result.complain(
+            column=self.about.column, where=group or None, should=want.should, target=want.target
         )
 
     def training_row(self, train_id: Any) -> dict[str, Any]:
@@ -199,6 +202,14 @@ class Context:
     def sql(self, query: str) -> pd.DataFrame:
         """A query over the monitor's state file."""
         return self._ask(query)
+
+
+def _has(result: Result, group: dict[str, Any]) -> bool:
+    try:
+        find_row(result.df(), None, group)
+    except ComplaintError:
+        return False
+    return True
 
 
 def _want(wanted: float | str) -> Want:

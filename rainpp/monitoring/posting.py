@@ -94,7 +94,7 @@ class Posting(Elsewhere):
             index=self._registered.index,  # pyright: ignore[reportArgumentType]
             classes=self._registered.classes,
             gradient=_nothing_wrong,
-            result=_nothing_wrong,
+            result=lambda _: _nothing_wrong(),
             ask=self.sql,
         )
         return attempt(found, trial, context)

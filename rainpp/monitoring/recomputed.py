@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from sqlglot import exp
 
 from rainpp.connection import sealed
 from rainpp.database import Database, connect
+from rainpp.errors import DataError
 from rainpp.inference import encoded_rows
 from rainpp.lanczos.projection import gradient_of_probabilities
 from rainpp.monitoring.setup import Setup
 from rainpp.relax.capture import registered
 from rainpp.relax.catalog import quote
+from rainpp.relax.dialect import dialect_for, parse_query
 from rainpp.result import Result
 from rainpp.stream.cells import Key
 from rainpp.stream.pairs import key_value
@@ -80,6 +83,29 @@ def accuracy_sql(setup: Setup, label: str) -> str:
         f"SELECT avg(CASE WHEN {call} = {quote(label)} THEN 1 ELSE 0 END) AS accuracy "
         f"FROM {quote(table.name)} WHERE {quote(label)} IS NOT NULL"
     )
+
+
+def group_sql(setup: Setup, group: Mapping[str, Any]) -> str:
+    """The query for one group, which has an answer also where no row of it counts.
+
+    Raises
+    ------
+    DataError : the query is not kept by groups, so one that is not in its answer cannot be asked.
+    """
+    if setup.query is None:
+        raise DataError(
+            f"the answer has no row where {dict(group)}, and the query is not kept by groups; "
+            "complain about a row that is there."
+        )
+    dialect = dialect_for([setup.registered.name])
+    tree = cast("exp.Select", parse_query(setup.sql, dialect).copy())
+    keys = {item.alias_or_name: item.unalias() for item in tree.selects}
+    for name, value in group.items():
+        tree = tree.where(exp.NullSafeEQ(this=keys[name].copy(), expression=exp.convert(value)))
+    tree.set("group", None)
+    tree.set("order", None)
+    tree.set("expressions", [i for i in tree.selects if i.alias_or_name not in group])
+    return tree.sql(dialect=dialect, normalize_functions=False)
 
 
 def window_result(setup: Setup, rows: Sequence[pa.Table], sql: str | None = None) -> Result:

@@ -26,7 +26,7 @@ from rainpp.monitoring.context import Context, check_same
 from rainpp.monitoring.delta import Delta
 from rainpp.monitoring.emission import Spoken
 from rainpp.monitoring.intake import Pending
-from rainpp.monitoring.recomputed import accuracy_sql, window_result
+from rainpp.monitoring.recomputed import accuracy_sql, group_sql, window_result
 from rainpp.monitoring.rules import is_name
 from rainpp.monitoring.state import Handler, State
 from rainpp.result import Result
@@ -241,7 +241,7 @@ class Taking(State):
             index=index,
             classes=setup.registered.classes,
             gradient=lambda: self._gradient(about, cell),
-            result=lambda: self._result(about),
+            result=lambda alone: self._result(about, alone=alone),
             ask=self.sql,
         )
 
@@ -269,7 +269,8 @@ class Taking(State):
             raise DataError(f"the window of this change is not kept any more: {about}.")
         return found[0].cells[about.column].gradient
 
-    def _result(self, about: Alarm | Delta) -> Result:
+    def _result(self, about: Alarm | Delta, *, alone: bool) -> Result:
+        """The query over the rows of a window; `alone` asks for the one group, without GROUP BY."""
         kept = self._ready()
         check_same(about.model, kept.fingerprint)
         if kept.setup.keep != "inputs":
@@ -282,6 +283,8 @@ class Taking(State):
         label, names = self.spec.columns.label, kept.names[1]
         of_labels = about.column == "accuracy" and "accuracy" not in names and label is not None
         sql = accuracy_sql(kept.setup, str(label)) if of_labels else None
+        if alone:
+            sql = group_sql(kept.setup, about.group)
         return window_result(kept.setup, rows, sql)
 
     def sql(self, query: str) -> pd.DataFrame:

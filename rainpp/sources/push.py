@@ -322,7 +322,7 @@ def _rehearse(monitor: Monitor, asked: _Asked, chunk: Chunk) -> None:
 
 
 def _report(asked: _Asked, rows: pa.Table, found: Mapping[str, Taken]) -> dict[str, Any]:
-    names = ("rows", "repeated", "late", "replayed")
+    names = ("rows", "labels", "retracted", "repeated", "late", "replayed")
     return {
         "source": asked.source,
         "offset": asked.offset,

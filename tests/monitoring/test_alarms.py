@@ -10,7 +10,7 @@ import pytest
 
 import rainpp
 from rainpp.errors import ComplaintError, RainError, SettingsError
-from rainpp.windows import Tumbling
+from rainpp.windows import Sliding, Tumbling
 from tests.monitoring.world import START, arrow, asked, make_rows, trained, watch
 
 PREDICTED = "predict(a, b, c, d)"
@@ -53,6 +53,26 @@ def test_too_many_is_said_at_once_and_over_when_a_whole_window_is_fine():
         assert feed.send(6) == [("firing", 6)]
         assert feed.send(2) == []  # the window is not over: more may come
         assert feed.send(1) == [("resolved", 2)]
+
+
+@pytest.mark.parametrize("lateness", ["0s", "5s"])
+@pytest.mark.parametrize("clear", [None, "n > 20"])
+def test_an_alarm_over_sliding_windows_ends_and_goes_off_again(lateness, clear):
+    window = Sliding("5m", "1m")
+    with watch(COUNT, window=window, lateness=lateness) as monitor:
+        monitor.alert("many", "n > 25", clear=clear)
+        feed = Feed(monitor)
+        counts = [2] * 4 + [12] * 4 + [2] * 10 + [12] * 4 + [2] * 10
+        said = [status for count in counts for status, _ in feed.send(count)]
+        assert said == ["firing", "resolved", "firing", "resolved"]
+
+
+def test_too_few_of_open_windows_ends_when_whole_ones_are_fine():
+    with watch(COUNT, window=Sliding("3m", "1m")) as monitor:
+        monitor.alert("few", "n < 5", whole_windows=False)
+        feed = Feed(monitor)
+        said = [status for count in [4] * 8 for status, _ in feed.send(count)]
+        assert said[:2] == ["firing", "resolved"]
 
 
 def test_too_few_is_known_once_the_window_is_over():
@@ -232,3 +252,25 @@ def test_an_empty_frame_of_arrays_is_no_schema():
             index=trained().index,
             schema=frame,
         )
+
+
+@pytest.mark.parametrize("keys", ["region", "region, predict(a, b, c, d)"])
+def test_a_group_that_is_not_in_the_answer_can_be_complained_about(keys):
+    """SQL leaves out a group of which no row counts: the worst of "too few"."""
+    sql = (
+        f"SELECT region, count(*) AS n FROM people WHERE {PREDICTED} = 1 GROUP BY region"
+        if keys == "region"
+        else f"SELECT region, {PREDICTED} AS kind, count(*) AS n FROM people GROUP BY {keys}"
+    )
+    with watch(sql, window=Tumbling("1m"), keep="inputs") as monitor:
+        rows = ONES[ONES["kind"] != 1].iloc[:30].assign(region="EU", t=START)
+        with monitor.batch() as b:
+            b.predictions(arrow(rows.assign(id=np.arange(30)).drop(columns="kind")))
+        zero = [d for d in monitor.changes() if d.value == 0 and d.group.get("kind", 1) == 1]
+        context = monitor.context(zero[0])
+        bound = context.bound("higher")
+        assert bound.complaint.hard == 0
+        assert bound.complaint.relaxed == pytest.approx(zero[0].relaxed)
+        kept = context.explain("higher")
+        np.testing.assert_allclose(bound.rank().effects, kept.effects, rtol=1e-6, atol=1e-9)
+        assert 0 < bound.rank().coverage <= 1

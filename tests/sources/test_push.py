@@ -93,7 +93,16 @@ def test_every_form_of_body_gives_the_same():
                 "offset": 7,
                 "rows": 9,
                 "replayed": False,
-                "monitors": {"money": {"rows": 9, "repeated": 0, "late": 0, "replayed": False}},
+                "monitors": {
+                    "money": {
+                        "rows": 9,
+                        "labels": 0,
+                        "retracted": 0,
+                        "repeated": 0,
+                        "late": 0,
+                        "replayed": False,
+                    }
+                },
             }
             found[name] = images(monitors)
     assert all(part == found["arrow"] for part in found.values())
