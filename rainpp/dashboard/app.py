@@ -227,10 +227,13 @@ class _Handlers:
         return JSONResponse(await self._run(self.desk.fix, request.path_params["id"]))
 
     async def patch(self, request: Request) -> Response:
-        """The top rows as a file to review."""
+        """The top rows, of one kind or of all, as a file to review."""
         rows = _number(request, "rows", 20, least=1)
         form = request.query_params.get("form", "parquet")
-        body, name = await self._run(self.desk.patch, request.path_params["id"], rows, form)
+        kind = request.query_params.get("kind", "all")
+        body, name = await self._run(
+            self.desk.patch, request.path_params["id"], rows, form, kind=kind
+        )
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(body, media_type="application/octet-stream", headers=headers)
 

@@ -17,11 +17,13 @@ from rainpp.dashboard.feed import Feed
 from rainpp.dashboard.pictures import Gallery, Shape
 from rainpp.dashboard.shown import number, words
 from rainpp.errors import ComplaintError
+from rainpp.fix import Fix
 from rainpp.monitoring.alarm import Alarm
-from rainpp.monitoring.context import Reaction
+from rainpp.monitoring.context import Reaction, kind_places
 from rainpp.monitoring.delta import Delta
 from rainpp.monitoring.monitor import Monitor
 from rainpp.monitoring.together import Together, together
+from rainpp.patch import Patch, patch_of
 from rainpp.ranking import Ranking
 
 # Rankings hold two numbers for every intervention.
@@ -41,6 +43,32 @@ class Case:
     ranking: Ranking
     lock: threading.Lock = field(default_factory=threading.Lock)
     whole: Ranking | None = None
+    fix: Fix | None = None
+
+    def patch(self, kind: str, rows: int) -> Patch:
+        """The best `rows` changes: of one kind, as `suggest` counts them, of all, or of the fix.
+
+        Raises
+        ------
+        ComplaintError : there are no such changes, or the training rows are not at hand.
+        """
+        if kind == "all":
+            return self.together.patch(self.ranking, rows)
+        if kind == "fix" and self.fix is not None:
+            if rows != len(self.fix.patch):
+                raise ComplaintError(
+                    f"`rows` is {rows}, but the fix has {len(self.fix.patch)}; choose 'all' for "
+                    "another number."
+                )
+            return self.fix.patch
+        known = self.ranking.interventions.kinds
+        if kind not in known:
+            raise ComplaintError(
+                f"`kind` is {words(kind)!r}; it must be one of {', '.join(['all', *known])}, or "
+                "'fix' once one was asked for."
+            )
+        training = self.together.training("a patch says what is changed from what")
+        return patch_of(self.ranking, training, kind_places(self.ranking, kind, rows))
 
     def proven(self) -> Ranking:
         """The ranking with the query run again behind it, made once.
@@ -114,7 +142,7 @@ class Desk:
         """
         case = self._case(name)
         case.together.training("a fix is found by training steps over them")
-        fix = case.proven().fix()
+        case.fix = fix = case.proven().fix()
         kinds = pd.Series([item.kind for item in fix.interventions]).value_counts().to_dict()
         return {
             "rows": len(fix.interventions),
@@ -135,20 +163,25 @@ class Desk:
         frame = pd.DataFrame(index=range(case.ranking.interventions.num_rows))
         return {"rules": _records(case.ranking.explain(frame))}
 
-    def patch(self, name: str, rows: int, form: str) -> tuple[bytes, str]:
+    def patch(self, name: str, rows: int, form: str, *, kind: str = "all") -> tuple[bytes, str]:
         """The best `rows` interventions as a file, and what to call it.
+
+        Parameters
+        ----------
+        kind : of which kind, such as "delete", or "all"; "fix" for those that `fix` found.
 
         Raises
         ------
-        ComplaintError : there is no such complaint, number or form.
+        ComplaintError : there is no such complaint, number, kind or form.
         """
         case = self._case(name)
         if not 1 <= rows <= _MOST_ROWS:
             raise ComplaintError(f"`rows` is {rows}; it must be from 1 to {_MOST_ROWS:,}.")
         if form not in _FORMS:
             raise ComplaintError(f"`form` is {form!r}; it must be one of {', '.join(_FORMS)}.")
-        patch = case.together.patch(case.ranking, rows)
-        called = f"{case.monitor}-patch.{form}"
+        patch = case.patch(kind, rows)
+        of = f"-{kind}" if kind.isidentifier() and kind != "all" else ""
+        called = f"{case.monitor}{of}-patch.{form}"
         if form == "csv":
             return str(patch.frame.to_csv(index=False)).encode(), called
         if form == "json":

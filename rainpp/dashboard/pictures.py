@@ -45,7 +45,9 @@ class Gallery:
                 None,
                 None,
                 "Rows are named by their ids only: the index was loaded from disk without the "
-                "training rows. Make the monitor with data=(inputs, labels) to see them.",
+                "training rows. To see them, to download a patch, and to ask how many rows are "
+                "enough, make the monitor with data=(inputs, labels) in Python, or write "
+                "[training] in watch.toml.",
             )
         leaves = jax.tree.leaves(training.inputs)
         if len(leaves) != 1 or not hasattr(leaves[0], "shape"):

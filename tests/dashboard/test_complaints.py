@@ -122,9 +122,30 @@ def test_the_patch_is_a_file_that_the_library_reads(monitor, client, tmp_path):
     assert [line["id"] for line in listed] == list(patch.frame.id[:3])
 
 
+@pytest.mark.parametrize("wanted", ["higher", "lower", 3])
+def test_the_patch_of_a_suggestion_is_the_suggestion(monitor, client, wanted):
+    cells = changes(monitor)[:4]
+    both = together([monitor.context(cell) for cell in cells], wanted)
+    found = complain(client, seqs=[cell.seq for cell in cells], wanted=wanted)
+    where = f"/api/complaints/{found['id']}/patch"
+    suggested = both.suggest()
+    assert {one.kind for one in suggested} == {"delete", "relabel"}
+    for one in suggested:
+        asked = {"rows": one.rows, "kind": one.kind, "form": "json"}
+        listed = client.get(where, params=asked).json()
+        assert [line["id"] for line in listed] == list(one.train_ids)
+        assert {line["intervention"] for line in listed} == {one.kind}
+        if one.labels is not None:
+            assert [line["new"] for line in listed] == [str(label) for label in one.labels]
+    mixed = client.get(where, params={"rows": 20, "kind": "all", "form": "json"}).json()
+    assert [str(line["id"]) for line in mixed] == [line["train_id"] for line in found["top"][:20]]
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
+        ("kind=replace", "'replace'; it must be one of all, delete, relabel"),
+        ("kind=fix", "'fix' once"),
         ("rows=0", "rows"),
         ("rows=x", "rows"),
         ("rows=99999999999999999999999", "rows"),
@@ -153,6 +174,11 @@ def test_a_fix_is_what_the_library_finds(monitor, client):
     got = client.get(f"/api/complaints/{found['id']}/fix").json()
     fix = together([monitor.context(cell)], cell.value - 1).rank().fix()
     assert (got["rows"], got["resolves"]) == (len(fix.interventions), fix.resolves)
+    where = f"/api/complaints/{found['id']}/patch"
+    asked = {"kind": "fix", "rows": got["rows"], "form": "json"}
+    listed = client.get(where, params=asked).json()
+    assert [line["id"] for line in listed] == [item.train_id for item in fix.interventions]
+    assert client.get(where, params={**asked, "rows": got["rows"] + 1}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -243,6 +269,7 @@ def test_without_the_training_rows_ids_are_shown_and_no_patch_is_made(tmp_path):
             found = complain(client, seqs=[0], wanted="lower")
             assert found["patch"] is False
             assert "data=(inputs, labels)" in found["note"]
+            assert "[training] in watch.toml" in found["note"]
             assert not any("picture" in line or "numbers" in line for line in found["top"])
             answer = client.get(f"/api/complaints/{found['id']}/patch")
             assert answer.status_code == 400
