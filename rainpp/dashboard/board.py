@@ -12,7 +12,8 @@ from rainpp.monitoring.delta import Delta
 # Windows and numbers that are remembered; a page is sent fewer where there are many groups.
 _MOST_WINDOWS, _MOST_CELLS = 240, 12_000
 _SENT_CELLS = 3_000
-_MOST_FIRING, _MOST_RESOLVED = 500, 50
+# Alarms that are over are marked in the charts, which show at most so many windows.
+_MOST_FIRING, _MOST_RESOLVED = 500, 240
 
 Place = tuple[str, str]
 

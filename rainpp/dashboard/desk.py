@@ -44,6 +44,7 @@ class Case:
     lock: threading.Lock = field(default_factory=threading.Lock)
     whole: Ranking | None = None
     fix: Fix | None = None
+    most: int = 0  # rows of the largest suggestion
 
     def patch(self, kind: str, rows: int) -> Patch:
         """The best `rows` changes: of one kind, as `suggest` counts them, of all, or of the fix.
@@ -175,8 +176,9 @@ class Desk:
         ComplaintError : there is no such complaint, number, kind or form.
         """
         case = self._case(name)
-        if not 1 <= rows <= _MOST_ROWS:
-            raise ComplaintError(f"`rows` is {rows}; it must be from 1 to {_MOST_ROWS:,}.")
+        most = max(_MOST_ROWS, case.most)
+        if not 1 <= rows <= most:
+            raise ComplaintError(f"`rows` is {rows}; it must be from 1 to {most:,}.")
         if form not in _FORMS:
             raise ComplaintError(f"`form` is {form!r}; it must be one of {', '.join(_FORMS)}.")
         patch = case.patch(kind, rows)
@@ -225,6 +227,8 @@ class Desk:
         gallery, table = self._gallery(case), ranking.interventions
         names = ranking.classes or tuple(range(table.num_classes))
         whole = table.labels.dtype.kind in "iu"
+        suggested = case.together.suggest()
+        case.most = max((item.rows for item in suggested), default=0)
         for line, place in zip(top, ranking.positions(_TOP), strict=True):
             (row,) = table.rows(place[None])
             line |= gallery.show(int(row))
@@ -241,7 +245,7 @@ class Desk:
             "training_rows": table.num_rows,
             "top": top,
             "note": gallery.note,
-            "reactions": [_reaction(item) for item in case.together.suggest()],
+            "reactions": [_reaction(item) for item in suggested],
             "aimed": all(item.want.target is not None for item in complaints),
             "patch": gallery.training is not None,
         }

@@ -2,93 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 
 import pytest
 
 import rainpp
 from rainpp.dashboard import create_app, make_server
-from rainpp.dashboard.demo import Feeder, demo_monitors, scans
-from tests.dashboard.digits import planted, watched_digits
-from tests.dashboard.world import LONG, TOKEN, listening, next_of, send, serving, watched
+from rainpp.dashboard.demo import Feeder, demo_monitors
+from rainpp.index.artifact import save
+from tests.dashboard.digits import planted
+from tests.dashboard.world import LONG, SQL, TOKEN, listening, next_of, send, serving, watched
 from tests.monitoring import world
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn has the digits")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("chromium is not installed", allow_module_level=True)
-
-BATCHES = 20
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as starter:
-        found = starter.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """Monitors with some minutes in them, and a function that sends the next batch."""
-    monitors = watched_digits()
-    data, number = planted(), iter(range(10_000))
-
-    def more():
-        at = next(number)
-        for monitor in monitors:
-            with monitor.batch(source="scanners", upto=at) as batch:
-                batch.predictions(scans(data, at))
-
-    for _ in range(BATCHES):
-        more()
-    yield monitors, more
-    for monitor in monitors:
-        monitor.close()
-
-
-@pytest.fixture(scope="module")
-def server(digits):
-    with serving(digits[0]) as found:
-        yield found
-
-
-class Watched:
-    """A page, what it asked for, and what went wrong on it."""
-
-    def __init__(self, context, url):
-        context.set_default_timeout(LONG * 1000)
-        self.page, self.asked, self.wrong = context.new_page(), [], []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda said: self.wrong.append(said.text))
-        self.page.on("pageerror", lambda problem: self.wrong.append(str(problem)))
-        self.page.goto(url)
-        self.url = url
-
-
-@pytest.fixture
-def opened(browser):
-    """A function that opens a page; afterwards nothing may have gone wrong, or left this host."""
-    contexts, pages = [], []
-
-    def open_page(server, *, ready=".plot canvas", path="", **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        found = Watched(context, server.url + path)
-        pages.append((found, server.url))
-        if ready:
-            found.page.wait_for_selector(ready)
-        return found.page
-
-    yield open_page
-    for found, url in pages:
-        assert found.wrong == []
-        assert all(asked.startswith(url) or asked.startswith("blob:") for asked in found.asked)
-    for context in contexts:
-        context.close()
 
 
 def pixels(page, place=0):
@@ -134,6 +61,7 @@ def test_a_new_alarm_is_shown_and_announced(digits, server, opened):
     item = page.locator("#alarm-list li.firing", has_text="any 1s").first
     assert "source = north" in item.inner_text()
     assert "ones > 0" in item.locator("dd").first.inner_text()
+    assert "when it went off" in item.inner_text()
     assert page.locator("#alarm-list li").count() >= min(known, 1)
     assert page.locator("#announcements").get_attribute("aria-live") == "assertive"
 
@@ -157,8 +85,12 @@ def brush(page, start, end):
 
 def test_a_brush_is_a_complaint_and_ends_in_a_patch(server, opened, tmp_path):
     page = opened(server, accept_downloads=True)
-    brush(page, 0.3, 0.7)
+    brush(page, 0.2, 0.8)
     assert "numbers of source" in chosen(page)
+    assert page.locator(".complaint input:checked").count() == 0
+    page.get_by_role("button", name="Find the training rows").click()
+    assert page.get_by_role("alert").inner_text().startswith("Say first what is wrong")
+    page.get_by_role("radio", name="too low").check()
     page.get_by_role("button", name="Find the training rows").click()
     page.wait_for_selector("table.training tbody tr")
     assert page.locator("table.training tbody tr").count() == 30
@@ -171,6 +103,7 @@ def test_a_brush_is_a_complaint_and_ends_in_a_patch(server, opened, tmp_path):
     row = int(page.locator("table.training tbody tr").first.inner_text().split(",")[0])
     assert drawn == [round(float(value) * 255) for value in data.inputs[row]]
     page.wait_for_selector("text=the index captures")
+    page.get_by_label("What is in the patch").select_option("all")
     page.get_by_label("Rows in the patch").fill("12")
     with page.expect_download() as started:
         page.get_by_role("link", name="Download the patch").click()
@@ -183,6 +116,119 @@ def test_a_brush_is_a_complaint_and_ends_in_a_patch(server, opened, tmp_path):
     assert wrong.mean() > 0.7
 
 
+def saved(page, path):
+    """The patch that the page offers."""
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download the patch").click()
+    started.value.save_as(path)
+    return rainpp.read_patch(path)
+
+
+@pytest.mark.slow
+def test_a_suggestion_is_downloaded_as_it_was_made(server, opened, tmp_path):
+    page = opened(server, accept_downloads=True)
+    brush(page, 0.5, 0.6)
+    page.get_by_label("What it should be").fill("30")
+    page.get_by_role("button", name="Find the training rows").click()
+    page.wait_for_selector("table.training tbody tr")
+    choice = page.get_by_label("What is in the patch")
+    offered = choice.locator("option").all_inner_texts()
+    facts = page.locator(".facts").first.inner_text()
+    assert offered[-1] == "the best of all changes, mixed"
+    assert {line.split()[2] for line in offered[:-1]} == {"delete", "relabel"}
+    for at, line in enumerate(offered[:-1]):
+        _, _, kind, rows, _ = line.split()
+        choice.select_option(index=at)
+        assert page.get_by_label("Rows in the patch").is_hidden()
+        patch = saved(page, tmp_path / f"{kind}.parquet")
+        assert set(patch.frame.intervention) == {kind}
+        assert len(patch) == int(rows)
+        assert f"{kind} {rows} rows ({patch.frame.id[0]}" in facts
+    page.get_by_role("button", name="How many rows are enough?").click()
+    page.wait_for_selector("text=rows together (")
+    words = page.locator(".complaint-tools p").inner_text()
+    assert choice.input_value() == "fix"
+    patch = saved(page, tmp_path / "fix.parquet")
+    kinds = patch.frame.intervention.value_counts()
+    assert words.startswith(f"{len(patch)} rows together (")
+    assert all(f"{count} to {kind}" in words for kind, count in kinds.items())
+
+
+@pytest.mark.slow
+def test_another_group_changes_nothing_else_that_was_said(server, opened):
+    page = opened(server)
+    brush(page, 0.3, 0.7)
+    group = page.get_by_label("Group", exact=True)
+    others = [o for o in ("north", "south") if o != group.locator("option:checked").inner_text()]
+    page.get_by_role("radio", name="too high").check()
+    group.select_option(label=others[0])
+    assert page.get_by_role("radio", name="too high").is_checked()
+    assert f"source = {others[0]}" in chosen(page)
+    page.get_by_label("What it should be").fill("31")
+    group.select_option(label="every group shown")
+    assert page.get_by_label("What it should be").input_value() == "31"
+    assert page.get_by_role("radio", name="each should be").is_checked()
+    assert "2 groups" in chosen(page)
+
+
+@pytest.mark.slow
+def test_what_an_alarm_says_is_chosen_and_said(digits, server, opened):
+    page = opened(server)
+    alarms = [item for item in digits[0][0].changes() if isinstance(item, rainpp.Alarm)]
+    raised = next(item for item in alarms if item.name == "too few 1s")
+    page.locator(".plot").first.focus()
+    page.keyboard.press("End")
+    for _ in range(30):
+        for _ in range(2):
+            said = page.locator(".readout").first.inner_text()
+            if f"= {raised.group['source']}" in said and f"{raised.since:%H:%M} UTC" in said:
+                break
+            page.keyboard.press("ArrowDown")
+        else:
+            page.keyboard.press("ArrowLeft")
+            continue
+        break
+    page.keyboard.press("Enter")
+    note = page.locator(".complaint form .note")
+    assert note.inner_text() == '"too low" is what the alarm too few 1s says.'
+    assert page.evaluate("document.activeElement.value") == "higher"
+    page.keyboard.press("ArrowDown")
+    assert note.inner_text() == ""
+
+
+@pytest.mark.slow
+def test_escape_lets_go_of_the_answer(server, opened):
+    page = opened(server)
+    brush(page, 0.3, 0.7)
+    page.get_by_role("radio", name="too low").check()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("table.training")
+    page.keyboard.press("Escape")
+    assert page.locator(".complaint:visible").count() == 0
+    assert page.evaluate("document.activeElement.className").startswith("plot")
+    assert page.locator(".brush").count() == 0
+
+
+@pytest.mark.slow
+def test_without_training_rows_no_fix_is_offered(opened, tmp_path):
+    problem = world.trained().problem
+    save(world.trained().index, tmp_path / "small.rain")
+    index = rainpp.load(tmp_path / "small.rain")
+    with rainpp.monitor("people", SQL, model=problem.model, index=index, time="t", id="id") as one:
+        send(one)
+        with serving([one]) as server:
+            page = opened(server)
+            page.locator(".u-over").first.click(position={"x": 100, "y": 100})
+            page.get_by_label("What it should be").fill("1")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("table.training")
+            assert page.get_by_role("button", name="What do they share?").count() == 1
+            assert page.get_by_role("button", name="How many rows are enough?").count() == 0
+            note = page.locator(".answer > .note").inner_text()
+            assert "data=(inputs, labels)" in note
+            assert "[training] in watch.toml" in note
+
+
 @pytest.mark.slow
 def test_a_point_can_be_said_to_be_another_number(server, opened):
     page = opened(server)
@@ -190,6 +236,7 @@ def test_a_point_can_be_said_to_be_another_number(server, opened):
     over.scroll_into_view_if_needed()
     over.click(position={"x": 100, "y": 100})
     assert "expected" in chosen(page)
+    page.get_by_role("radio", name="too low").check()
     page.get_by_role("button", name="Find the training rows").press("Enter")
     page.wait_for_selector("table.training")
     page.get_by_role("radio", name="should be").check()
@@ -222,6 +269,7 @@ def test_everything_can_be_done_with_the_keyboard(server, opened):
     assert page.evaluate("document.activeElement.value") == "higher"
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.value") == "lower"
+    assert page.evaluate("document.activeElement.checked")
     page.keyboard.press("Enter")
     page.wait_for_selector("table.training")
     assert page.evaluate("document.activeElement.textContent") == "Training rows behind it"
@@ -296,6 +344,7 @@ def test_it_fits_a_phone(server, opened, touch):
         over.tap(position={"x": 120, "y": 80})
     else:
         over.click(position={"x": 120, "y": 80})
+    page.get_by_role("radio", name="too high").check()
     page.get_by_role("button", name="Find the training rows").click()
     page.wait_for_selector("table.training")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -329,6 +378,7 @@ def test_markup_in_the_data_is_shown_and_never_run(opened):
             page.wait_for_selector("details table")
             over = page.locator(".u-over").first
             over.click(position={"x": 100, "y": 100})
+            page.get_by_role("radio", name="too high").check()
             page.get_by_role("button", name="Find the training rows").click()
             page.wait_for_selector("table.training")
             assert page.locator("img").count() == 0

@@ -3,6 +3,8 @@
 import { element, fill, named, number, say, time } from "/static/element.js";
 
 const SHOWN = 4;
+// Alarms that are kept; of those that are over the oldest are forgotten.
+const MOST = 1000;
 
 export class Alarms {
   constructor(explain) {
@@ -11,9 +13,9 @@ export class Alarms {
     this.list = document.getElementById("alarm-list");
     this.more = document.getElementById("more-alarms");
     this.log = document.getElementById("announcements");
-    this.all = false;
+    this.open = false;
     this.more.addEventListener("click", () => {
-      this.all = !this.all;
+      this.open = !this.open;
       this.draw();
     });
   }
@@ -26,6 +28,10 @@ export class Alarms {
     const before = this.known.get(alarm.alarm);
     if (before && before.seq > alarm.seq) return;
     this.known.set(alarm.alarm, alarm);
+    if (this.known.size > MOST) {
+      const over = this.all.find((one) => one.status !== "firing");
+      if (over) this.known.delete(over.alarm);
+    }
     if (isNew && before?.status !== alarm.status) this.#announce(alarm);
   }
 
@@ -34,17 +40,21 @@ export class Alarms {
     while (this.log.children.length > 5) this.log.firstChild.remove();
   }
 
+  get all() {
+    return [...this.known.values()];
+  }
+
   get firing() {
-    return [...this.known.values()].filter((alarm) => alarm.status === "firing");
+    return this.all.filter((alarm) => alarm.status === "firing");
   }
 
   draw() {
-    const order = [...this.known.values()].sort(
+    const order = this.all.sort(
       (a, b) => (b.status === "firing") - (a.status === "firing") || when(b) - when(a),
     );
     document.getElementById("no-alarms").hidden = order.length > 0;
     const most = Math.max(SHOWN, Math.min(this.firing.length, 3 * SHOWN));
-    const shown = this.all ? order : order.slice(0, most);
+    const shown = this.open ? order : order.slice(0, most);
     // Elements stay where nothing changed, so that a focused button stays focused.
     const there = new Map([...this.list.children].map((item) => [item.dataset.key, item]));
     const wanted = shown.map((alarm) => {
@@ -56,7 +66,7 @@ export class Alarms {
       wanted.every((item, at) => item === this.list.children[at]);
     if (!same) fill(this.list, ...wanted);
     this.more.hidden = order.length <= most;
-    say(this.more, this.all ? "Show fewer" : `Show all ${order.length}`);
+    say(this.more, this.open ? "Show fewer" : `Show all ${order.length}`);
   }
 
   #item(alarm, key) {
@@ -95,5 +105,6 @@ function when(alarm) {
 
 function sentence(alarm) {
   const where = named(alarm.group);
-  return `${alarm.column} is ${number(alarm.value)}${where ? ` where ${where}` : ""}`;
+  const when = alarm.status === "firing" ? "when it went off" : "when it was over";
+  return `${alarm.column} was ${number(alarm.value)}${where ? ` where ${where}` : ""} ${when}`;
 }

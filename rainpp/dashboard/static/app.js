@@ -30,7 +30,7 @@ function tell(status) {
 function take({ changes, alarms: raised }, isNew) {
   for (const change of changes) card(change.monitor).take(change);
   for (const alarm of raised) alarms.take(alarm, isNew);
-  if (raised.length) for (const each of cards.values()) each.alarms(alarms.firing);
+  if (raised.length) for (const each of cards.values()) each.alarms(alarms.all);
   draw();
 }
 

@@ -12,7 +12,7 @@ export class Card {
     this.name = name;
     this.series = new Series();
     this.charts = new Map();
-    this.firing = new Set();
+    this.raised = [];
     this.complaint = new Complaint(name);
     this.status = null;
     this.badges = element("div", { class: "badges" });
@@ -32,7 +32,7 @@ export class Card {
       this.plots,
       element("p", { class: "legend" },
         "Line: the number. Dashes and band: what the model expects, with 95 %. Hollow: provisional. ",
-        "Full: final. Square: corrected. Triangle: an alarm."),
+        "Full: final. Square: corrected. Triangle: an alarm went off; hollow once it is over."),
       this.complaint.root,
       this.details,
     );
@@ -43,6 +43,7 @@ export class Card {
     this.series = new Series();
     for (const chart of this.charts.values()) chart.root.remove();
     this.charts.clear();
+    this.raised = [];
   }
 
   take(change) {
@@ -51,12 +52,8 @@ export class Card {
     this.dirty = true;
   }
 
-  alarms(firing) {
-    this.firing = new Set(
-      firing
-        .filter((alarm) => alarm.monitor === this.name)
-        .map((alarm) => `${alarm.window[0]} ${alarm.key}`),
-    );
+  alarms(known) {
+    this.raised = known.filter((alarm) => alarm.monitor === this.name);
     this.dirty = true;
   }
 
@@ -117,7 +114,9 @@ export class Card {
         this.charts.set(column.name, chart);
         this.plots.append(chart.root);
       }
-      chart.firing = this.firing;
+      // An alarm about something that is not drawn, such as a number of rows, stands everywhere.
+      const names = this.series.columns;
+      chart.mark(this.raised.filter((alarm) => alarm.column === column.name || !names.has(alarm.column)));
       chart.update();
     }
     // For whoever measures how long a change takes to be seen.

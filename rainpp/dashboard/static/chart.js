@@ -21,7 +21,7 @@ export class Chart {
     this.column = column;
     this.chosen = chosen;
     this.shown = [];
-    this.firing = new Set();
+    this.marks = new Map();
     this.cursor = null; // { slot, key }
     this.range = null; // { from, to, keys }
     this.plot = null;
@@ -60,6 +60,28 @@ export class Chart {
       this.plot.setData(this.#data());
       this.#brushNow();
     }
+  }
+
+  // Alarms by the window and group they went off with; one that is firing is drawn over others.
+  mark(raised) {
+    this.marks = new Map();
+    for (const alarm of raised) {
+      const place = `${alarm.since} ${alarm.key}`;
+      const there = this.marks.get(place) ?? [];
+      this.marks.set(place, [...there, alarm]);
+    }
+  }
+
+  // Which alarms went off with some numbers, and what should become of these: null if they differ.
+  saysOf(cells) {
+    const found = cells.flatMap((cell) => this.marks.get(`${cell.window[0]} ${cell.key}`) ?? []);
+    // One that ended with the window it began with was about a number that has been corrected.
+    const said = found.filter((alarm) => alarm.status === "firing" || alarm.window[0] > alarm.since);
+    const ways = new Set(said.map((alarm) => alarm.should));
+    return {
+      names: [...new Set(said.map((alarm) => alarm.name))],
+      should: ways.size === 1 ? [...ways][0] : null,
+    };
   }
 
   #choose() {
@@ -123,13 +145,18 @@ export class Chart {
   }
 
   #data() {
-    const slots = this.#slots();
+    // Where windows are missing a place without numbers ends the line.
+    const slots = withGaps(this.#slots(), this.column.step);
     const scale = this.column.windowed ? 1e-3 : 1;
     const data = [slots.map((slot) => slot * scale)];
+    const least = this.column.counts ? 0 : -Infinity;
     for (const key of this.shown) {
       const points = this.column.groups.get(key)?.points ?? new Map();
       for (const name of ["low", "high", "relaxed", "value"]) {
-        data.push(slots.map((slot) => points.get(slot)?.[name] ?? null));
+        data.push(slots.map((slot) => {
+          const found = points.get(slot)?.[name] ?? null;
+          return found === null ? null : Math.max(least, found);
+        }));
       }
     }
     return data;
@@ -168,14 +195,16 @@ export class Chart {
       axes: [this.column.windowed ? { ...axis, values: clocks, space: 64 } : { ...axis }, { ...axis, size: 46 }],
       series,
       bands,
-      hooks: { draw: [() => this.#points()] },
+      // The brush stands in the scale that is drawn, which changes with every window that comes.
+      hooks: { draw: [() => this.#points(), () => this.#brushNow()] },
     };
     this.plot = new uPlot(options, this.#data(), this.stage);
     this.#listen();
     this.#brushNow();
   }
 
-  // Hollow: rows may still come. Full: final. Square: corrected. Triangle above: an alarm.
+  // Hollow: rows may still come. Full: final. Square: corrected. Triangle above: an alarm went off,
+  // hollow once it is over.
   #points() {
     const { plot } = this;
     const ctx = plot.ctx;
@@ -199,7 +228,11 @@ export class Chart {
         else ctx.arc(x, y, size, 0, 2 * Math.PI);
         ctx.fill();
         ctx.stroke();
-        if (this.firing.has(`${slot} ${key}`)) triangle(ctx, x, y - 3.2 * size, 1.6 * size);
+        const raised = this.marks.get(`${slot} ${key}`);
+        if (raised) {
+          const firing = raised.some((alarm) => alarm.status === "firing");
+          triangle(ctx, x, y - 3.2 * size, 1.6 * size, firing);
+        }
         if (this.#selected(slot, key)) ring(ctx, x, y, 2.2 * size, ratio);
       }
     });
@@ -233,12 +266,12 @@ export class Chart {
     });
     over.addEventListener("pointermove", (event) => {
       if (!began || Math.abs(event.offsetX - began.x) < STILL) return;
-      this.#drag(began, event.offsetX);
+      this.#drag(began, { x: event.offsetX, y: event.offsetY });
     });
     over.addEventListener("pointerup", (event) => {
       if (!began) return;
       if (Math.abs(event.offsetX - began.x) < STILL) this.#point(event.offsetX, event.offsetY);
-      else this.#drag(began, event.offsetX);
+      else this.#drag(began, { x: event.offsetX, y: event.offsetY });
       began = null;
       this.#tell();
     });
@@ -276,14 +309,37 @@ export class Chart {
     this.#show();
   }
 
-  #drag(began, x) {
-    const [left, right] = began.x < x ? [began.x, x] : [x, began.x];
+  // Of the groups the one with most points in the box, else the one nearest to its middle.
+  #within(slots, began, ended) {
+    const [top, bottom] = [began.y, ended.y].sort((a, b) => a - b);
+    const middle = { x: (began.x + ended.x) / 2, y: (top + bottom) / 2 };
+    let best = null;
+    for (const key of this.shown) {
+      const points = this.column.groups.get(key)?.points;
+      let [count, away] = [0, Infinity];
+      for (const slot of slots) {
+        const value = points?.get(slot)?.value ?? null;
+        if (value === null) continue;
+        const y = this.plot.valToPos(value, "y");
+        count += y >= top - STILL && y <= bottom + STILL;
+        away = Math.min(away, Math.hypot(this.#position(slot) - middle.x, y - middle.y));
+      }
+      if (away === Infinity) continue;
+      if (!best || count > best.count || (count === best.count && away < best.away)) {
+        best = { key, count, away };
+      }
+    }
+    return best;
+  }
+
+  #drag(began, ended) {
+    const [left, right] = [began.x, ended.x].sort((a, b) => a - b);
     const inside = this.#slots().filter((slot) => {
       const at = this.#position(slot);
       return at >= left - 2 && at <= right + 2;
     });
-    const near = this.#nearest(began.x, began.y);
-    if (!inside.length || !near) return;
+    const near = this.#within(inside, began, ended);
+    if (!near) return;
     this.cursor = { slot: inside.at(-1), key: near.key };
     this.range = { from: inside[0], to: inside.at(-1), keys: [near.key] };
     this.#show();
@@ -334,7 +390,6 @@ export class Chart {
     const { from, to } = this.range ?? { from: this.cursor.slot, to: this.cursor.slot };
     this.range = { from, to, keys };
     this.#show();
-    this.chosen(this.cells(), false);
   }
 
   cells() {
@@ -369,8 +424,12 @@ export class Chart {
       this.brush?.remove();
       return;
     }
-    const left = this.#position(this.range.from) - 4;
-    const right = this.#position(this.range.to) + 4;
+    const left = Math.max(0, this.#position(this.range.from) - 4);
+    const right = Math.min(this.plot.over.clientWidth, this.#position(this.range.to) + 4);
+    if (right <= left) {
+      this.brush?.remove(); // it has left the chart, as windows came
+      return;
+    }
     this.brush ??= element("div", { class: "brush" });
     this.brush.style.left = `${left}px`;
     this.brush.style.width = `${right - left}px`;
@@ -426,13 +485,24 @@ function margins(low, high) {
   return [bottom === 0 ? 0 : bottom - room, high + room];
 }
 
-function triangle(ctx, x, y, size) {
-  ctx.fillStyle = style("--bad");
+function triangle(ctx, x, y, size, full) {
+  ctx.strokeStyle = style("--bad");
+  ctx.fillStyle = full ? style("--bad") : style("--card");
   ctx.beginPath();
   ctx.moveTo(x - size, y - size);
   ctx.lineTo(x + size, y - size);
   ctx.lineTo(x, y + size * 0.7);
+  ctx.closePath();
   ctx.fill();
+  ctx.stroke();
+}
+
+// With a place between two windows that have more than one missing between them.
+function withGaps(slots, step) {
+  if (!step) return slots;
+  return slots.flatMap((slot, at) =>
+    at > 0 && slot - slots[at - 1] > 2.5 * step ? [slots[at - 1] + step, slot] : [slot],
+  );
 }
 
 function ring(ctx, x, y, size, ratio) {

@@ -27,6 +27,9 @@ export class Complaint {
   constructor(monitor) {
     this.monitor = monitor;
     this.root = element("section", { class: "complaint", hidden: true, "aria-label": "Complaint" });
+    this.root.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.shut();
+    });
   }
 
   // A form for what was brushed. cells(): those chosen now, as they are now.
@@ -46,26 +49,37 @@ export class Complaint {
       element(
         "label",
         {},
-        element("input", { type: "radio", name, value, checked: value === "higher" }),
+        element("input", { type: "radio", name, value }),
         text,
         extra,
       );
     target.addEventListener("input", () => {
       this.form.elements[name].value = "number";
     });
+    this.name = name;
+    this.touched = false;
+    this.legend = element("legend", {});
+    this.each = element("span", {});
+    this.why = element("p", { class: "note" });
     this.what = element("p", {});
     this.answer = element("div", { class: "answer" });
     this.form = element(
       "form",
-      { onsubmit: (event) => this.#send(event, name, target) },
+      {
+        onsubmit: (event) => this.#send(event, name, target),
+        oninput: (event) => {
+          if (event.target.type !== "select-one") this.#touch();
+        },
+      },
       element(
         "fieldset",
         {},
-        element("legend", {}, cells.length > 1 ? "These numbers are wrong" : "This number is wrong"),
+        this.legend,
         radio("higher", "too low"),
         radio("lower", "too high"),
-        radio("number", cells.length > 1 ? "each should be" : "should be", target),
+        radio("number", this.each, target),
       ),
+      this.why,
     );
     const groups = this.#groups(chart);
     const buttons = element(
@@ -77,8 +91,23 @@ export class Complaint {
     );
     this.form.append(buttons);
     fill(this.root, this.what, this.form, this.answer);
+    this.#suggest();
     this.refresh();
     this.root.hidden = false;
+  }
+
+  #touch() {
+    this.touched = true;
+    say(this.why, "");
+  }
+
+  // Nothing is chosen for the reader, unless an alarm of these numbers says which way they are wrong.
+  #suggest() {
+    const { names, should } = this.chart.saysOf(this.chart.cells());
+    const chosen = { increase: "higher", decrease: "lower" }[should] ?? null;
+    for (const input of this.form.elements[this.name]) input.checked = input.value === chosen;
+    const words = chosen === "higher" ? "too low" : "too high";
+    say(this.why, chosen ? `"${words}" is what the alarm ${names.join(", ")} says.` : "");
   }
 
   #groups(chart) {
@@ -97,19 +126,22 @@ export class Complaint {
     );
     select.addEventListener("change", () => {
       chart.select(select.value === "" ? [...chart.shown] : [select.value]);
+      if (!this.touched) this.#suggest();
       this.refresh();
     });
     return select;
   }
 
   refresh() {
-    if (!this.root.hidden || this.what) {
-      if (this.chart && this.what) say(this.what, describe(this.chart.cells()));
-    }
+    if (!this.chart || !this.what) return;
+    const cells = this.chart.cells();
+    say(this.what, describe(cells));
+    say(this.legend, cells.length > 1 ? "These numbers are wrong" : "This number is wrong");
+    say(this.each, cells.length > 1 ? "each should be" : "should be");
   }
 
   focus() {
-    this.root.querySelector("input:checked")?.focus();
+    (this.root.querySelector("input:checked") ?? this.root.querySelector("input"))?.focus();
   }
 
   shut() {
@@ -122,23 +154,37 @@ export class Complaint {
   #send(event, name, target) {
     event.preventDefault();
     let wanted = this.form.elements[name].value;
+    if (!wanted) {
+      this.#refuse("Say first what is wrong: too low, too high, or what it should be.");
+      this.focus();
+      return;
+    }
     if (wanted === "number") {
       wanted = target.value === "" ? NaN : Number(target.value);
       if (!Number.isFinite(wanted)) {
-        fill(this.answer, element("p", { class: "error", role: "alert" }, "Say what it should be."));
+        this.#refuse("Say what it should be.");
         target.focus();
         return;
       }
     }
     const seqs = this.chart.cells().map((cell) => cell.seq);
+    if (!seqs.length) {
+      this.#refuse("Nothing is there: choose another group, or other windows.");
+      return;
+    }
     this.rank({ monitor: this.monitor, seqs, wanted }, typeof wanted === "number");
+  }
+
+  #refuse(text) {
+    fill(this.answer, element("p", { class: "error", role: "alert" }, text));
   }
 
   // Of an alarm, which says itself what it should be.
   async explain(alarm) {
+    const opener = document.activeElement;
     this.what = null;
     this.chart = null;
-    this.close = null;
+    this.close = () => opener?.focus();
     this.answer = element("div", { class: "answer" });
     fill(
       this.root,
@@ -200,14 +246,23 @@ export class Complaint {
   }
 
   #tools(found, hasTarget) {
-    const first = found.reactions[0];
     const count = element("input", {
       type: "number",
       min: "1",
       max: "10000",
-      value: String(first?.rows ?? 20),
+      value: "20",
       "aria-label": "Rows in the patch",
     });
+    // A suggestion is of one kind of change; the best of all mix them.
+    const offer = (kind, text, rows) => element("option", { value: kind, "data-rows": rows }, text);
+    const what = element(
+      "select",
+      { "aria-label": "What is in the patch" },
+      ...found.reactions.map((one) =>
+        offer(one.kind, `the suggestion: ${one.kind} ${number(one.rows)} rows`, one.rows)),
+      offer("all", "the best of all changes, mixed"),
+    );
+    const many = element("span", { class: "row" }, count, "rows");
     const form = element(
       "select",
       { "aria-label": "Form of the patch" },
@@ -215,9 +270,14 @@ export class Complaint {
     );
     const link = element("a", { class: "button", download: "" }, "Download the patch");
     const point = () => {
-      const rows = encodeURIComponent(count.value);
-      link.href = `/api/complaints/${found.id}/patch?rows=${rows}&form=${form.value}`;
+      const fixed = what.selectedOptions[0].dataset.rows;
+      many.hidden = fixed !== undefined;
+      const query = new URLSearchParams({
+        kind: what.value, rows: fixed ?? count.value, form: form.value,
+      });
+      link.href = `/api/complaints/${found.id}/patch?${query}`;
     };
+    what.addEventListener("change", point);
     count.addEventListener("input", point);
     form.addEventListener("change", point);
     point();
@@ -227,18 +287,21 @@ export class Complaint {
       element("button", { type: "button", class: "plain", onclick: (event) =>
         this.#later(event.target, said, found.id, "rules") }, "What do they share?"),
     );
-    if (hasTarget) {
+    // A fix is found by training steps over the training rows.
+    if (hasTarget && found.patch) {
       rest.append(
         element("button", { type: "button", class: "plain", onclick: (event) =>
           this.#later(event.target, said, found.id, "fix", (got) => {
-            count.value = String(got.rows);
+            what.querySelector("[value=fix]")?.remove();
+            what.append(offer("fix", `the ${number(got.rows)} rows together`, got.rows));
+            what.value = "fix";
             point();
           }) }, "How many rows are enough?"),
       );
     }
     const patch = found.patch
-      ? element("div", { class: "row" }, element("span", {}, "Best"), count,
-          element("span", {}, "rows as"), form, link)
+      ? element("div", { class: "row" }, element("span", {}, "Patch of"), what, many,
+          element("span", {}, "as"), form, link)
       : null;
     return element("div", { class: "complaint-tools" }, patch, rest, said);
   }

@@ -8,6 +8,11 @@ export class Column {
     this.groups = new Map();
     this.slots = [];
     this.windowed = true;
+    this.step = null; // from one window to the next; null where they have no common length
+    this.length = null;
+    this.least = Infinity; // from one window that is here to the next
+    this.uneven = false;
+    this.counts = true; // whole numbers of rows, as far as is known
   }
 
   take(change) {
@@ -26,16 +31,35 @@ export class Column {
     const known = group.points.get(slot);
     if (known && known.seq > change.seq) return;
     group.points.set(slot, change);
+    const { value, rows } = change;
+    if (value !== null && !(Number.isInteger(value) && value >= 0 && value <= rows)) {
+      this.counts = false;
+    }
+    this.#measure(change.window);
     if ((group.latest.window[0] ?? 0) <= (change.window[0] ?? 0)) group.latest = change;
     this.#keep(slot);
   }
 
+  // Windows that overlap begin more often than they are long; sessions have no common length.
+  #measure([start, end]) {
+    if (start === null || end === null || this.uneven) return;
+    const length = end - start;
+    this.length ??= length;
+    this.uneven = length !== this.length;
+    this.step = this.uneven ? null : Math.min(length, this.least);
+  }
+
   #keep(slot) {
     const last = this.slots.length - 1;
-    if (last < 0 || slot > this.slots[last]) this.slots.push(slot);
-    else if (!this.slots.includes(slot)) {
+    if (last < 0 || slot > this.slots[last]) {
+      if (last >= 0) this.least = Math.min(this.least, slot - this.slots[last]);
+      this.slots.push(slot);
+    } else if (!this.slots.includes(slot)) {
       this.slots.push(slot);
       this.slots.sort((a, b) => a - b);
+      const at = this.slots.indexOf(slot);
+      const near = [slot - this.slots[at - 1], this.slots[at + 1] - slot].filter((d) => d > 0);
+      this.least = Math.min(this.least, ...near);
     }
     while (this.slots.length > MOST) {
       const gone = this.slots.shift();
