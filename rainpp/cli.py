@@ -422,9 +422,10 @@ def serve(
     """Watch a stream as `rainpp watch` does, and show it on a web page."""
     with reporting(debug=debug), logs_on_stderr(debug=debug):
         if demo:
-            from rainpp.dashboard.demo import serve_demo
+            from rainpp.dashboard.demo import ABOUT, serve_demo
 
-            serve_demo(port=8765 if port is None else port, ready=lambda url: say(f"open {url}"))
+            wanted = 8765 if port is None else port
+            serve_demo(port=wanted, ready=lambda url: say(f"open {url}\n{ABOUT}"))
             return
         from rainpp.watching.config import read_config
 

@@ -22,7 +22,7 @@ from rainpp.dashboard.events import EventStream
 from rainpp.dashboard.feed import Feed
 from rainpp.dashboard.guard import LOOPBACK, Guard, Lock, admitted, refusal
 from rainpp.dashboard.keyring import Keyring
-from rainpp.dashboard.pages import login_page, static_file
+from rainpp.dashboard.pages import front_page, login_page, static_file
 from rainpp.dashboard.pictures import Shape
 from rainpp.dashboard.shown import alarm_body, change_body
 from rainpp.dashboard.workers import Workers
@@ -45,6 +45,7 @@ def create_app(
     allowed_hosts: Sequence[str] | None = None,
     stale_after: float | None = None,
     pictures: Mapping[str, Shape] | None = None,
+    about: str = "",
     heartbeat: float = 15.0,
     patience: float = 10.0,
 ) -> Starlette:
@@ -60,6 +61,7 @@ def create_app(
         what is usual, at least 30.
     pictures : (height, width) or (height, width, channels) of a training row, by monitor, where
         that cannot be seen from the array.
+    about : a sentence above the charts.
     heartbeat : seconds of silence after which a stream shows that it is alive.
     patience : seconds that a page may take to read; then it is cut off, and may come back.
 
@@ -74,7 +76,9 @@ def create_app(
     for pulse in feed.pulses.values():
         pulse.quiet_after = stale_after
     desk = Desk(feed, pictures or {})
-    handlers = _Handlers(feed, desk, workers, keyring, beat=heartbeat, patience=patience)
+    handlers = _Handlers(
+        feed, desk, workers, keyring, about=about, beat=heartbeat, patience=patience
+    )
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncGenerator[None]:
@@ -110,11 +114,12 @@ class _Handlers:
         workers: Workers,
         keyring: Keyring | None,
         *,
+        about: str,
         beat: float,
         patience: float,
     ) -> None:
         self.feed, self.desk, self.workers, self.keyring = feed, desk, workers, keyring
-        self.beat, self.patience = beat, patience
+        self.about, self.beat, self.patience = about, beat, patience
 
     def routes(self) -> list[Route]:
         """Addresses of the page and of its JSON."""
@@ -139,7 +144,7 @@ class _Handlers:
         """The page; a token that is no longer needed is taken out of the address."""
         if "token" in request.query_params:
             return RedirectResponse("/", 303)
-        return static_file("index.html", request)
+        return front_page(self.about, request)
 
     async def static(self, request: Request) -> Response:
         """A file of the page."""

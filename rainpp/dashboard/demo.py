@@ -26,6 +26,11 @@ from rainpp.monitoring.monitor import Monitor
 from rainpp.monitoring.opening import monitor
 from rainpp.windows import Tumbling
 
+ABOUT = (
+    "Half of the training 1s are labelled 7, and every few minutes the scanner south slips: drag "
+    "over low numbers of ones, say that they are too low, and see which training rows are behind "
+    "them."
+)
 SCANS, PARTS = 160, 4  # scans of each scanner in a minute, and batches they come in
 _START = datetime(2026, 1, 1, 9)
 _SLIPPED, _PERIOD, _WHILE = "south", 5, 2
@@ -82,7 +87,7 @@ def serve_demo(*, port: int, ready: Callable[[str], None]) -> None:
     feeder = Feeder(monitors)
     feeder.start()
     try:
-        serve(create_app(monitors), port=port, ready=ready)
+        serve(create_app(monitors, about=ABOUT), port=port, ready=ready)
     finally:
         feeder.stop()
         for watched in monitors:

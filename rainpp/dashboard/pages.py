@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from importlib.resources import files
 
 from starlette.exceptions import HTTPException
@@ -35,7 +36,7 @@ FILES = (
     "vendor/uPlot.min.css",
     "vendor/uPlot.LICENSE",
 )
-_MESSAGE = b"<!-- message -->"
+_MESSAGE, _ABOUT = b"<!-- message -->", b"<!-- about -->"
 _WRONG = b'<p role="alert">That is not the token.</p>'
 
 
@@ -52,8 +53,7 @@ class File:
 def load(name: str) -> File:
     """A file of the table, read once."""
     body = files("rainpp.dashboard").joinpath("static", *name.split("/")).read_bytes()
-    tag = hashlib.sha256(body).hexdigest()[:16]
-    return File(body, _KINDS[name.rpartition(".")[2]], f'"{tag}"')
+    return File(body, _KINDS[name.rpartition(".")[2]], _tag(body))
 
 
 def static_file(name: str, request: Request) -> Response:
@@ -65,7 +65,22 @@ def static_file(name: str, request: Request) -> Response:
     """
     if name not in FILES:
         raise HTTPException(404, "there is no such page.")
-    found = load(name)
+    return _answer(load(name), request)
+
+
+def front_page(about: str, request: Request) -> Response:
+    """The page itself, with a sentence above the charts if there is one."""
+    found = load("index.html")
+    said = f'<p class="about">{escape(about)}</p>' if about else ""
+    body = found.body.replace(_ABOUT, said.encode())
+    return _answer(File(body, found.kind, _tag(body)), request)
+
+
+def _tag(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+
+
+def _answer(found: File, request: Request) -> Response:
     headers = {"ETag": found.tag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == found.tag:
         return Response(status_code=304, headers=headers)
