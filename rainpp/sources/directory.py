@@ -200,6 +200,7 @@ class Directory:
             tuple(replace(chunk, offsets=chunk.offsets + base) for chunk in chunks),
             base + position,
             tuple(replace(a, source=self.name, offset=a.offset + base) for a in aside),
+            str(self.path / self._ledger.names[self._number]),
         )
 
     def _look_for_strays(self, listed: Sequence[str]) -> None:
@@ -211,7 +212,8 @@ class Directory:
             if number is None and names and name < names[-1]:
                 self._once(
                     f"{path} is not taken: its name comes before {names[-1]}, which has been. "
-                    "Give it a name after all others"
+                    "Give it a name after all others",
+                    about=f"{path} is not taken",  # the last name is another with every new file
                 )
             size = self._ledger.sizes.get(name)
             if size is not None and number is not None and number < self._number:
@@ -239,9 +241,11 @@ class Directory:
                 "to go on without it"
             )
 
-    def _once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _once(self, text: str, *, about: str | None = None) -> None:
+        """Say it unless it was said before, as far as it is `about` the same."""
+        key = text if about is None else about
+        if key not in self._said:
+            self._said.add(key)
             _log.warning("%s", text)
 
 

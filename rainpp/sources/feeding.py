@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from rainpp.errors import (
     QueryError,
     RainError,
     ShapeError,
+    named,
     one_line,
 )
 from rainpp.monitoring.batch import Batch, Taken
@@ -75,7 +77,9 @@ class Feeding:
             if after is not None and after >= parcel.upto:
                 continue
             chunks = [chunk.after(after) for chunk in parcel.chunks]
-            self._hand(monitor, parcel.source, [c for c in chunks if c.rows.num_rows], parcel.upto)
+            wanted = [chunk for chunk in chunks if chunk.rows.num_rows]
+            with _blaming(monitor, parcel):
+                self._hand(monitor, parcel.source, wanted, parcel.upto)
 
     def _hand(self, monitor: Monitor, source: str, chunks: Sequence[Chunk], upto: int) -> None:
         try:
@@ -116,6 +120,32 @@ class Feeding:
             where = f" ({self.asides.path})" if self.asides.path else ""
             place = f"{aside.source} {aside.offset}"
             _log.warning("%s set aside%s%s: %s", place, by, where, aside.reason)
+
+
+@contextmanager
+def _blaming(monitor: Monitor, parcel: Parcel) -> Generator[None]:
+    """Say which monitor cannot go on with rows from where; the model may raise anything.
+
+    Raises
+    ------
+    ModelError, ShapeError, QueryError : that.
+    """
+    try:
+        yield
+    except (ModelError, QueryError, ShapeError) as problem:
+        raise type(problem)(f"{_cannot(monitor, parcel)}: {one_line(problem)}") from problem
+    except RainError:
+        raise
+    except Exception as problem:
+        raise ModelError(
+            f"{_cannot(monitor, parcel)}: {named(problem).rstrip('.')}. See whether the types of "
+            "its schema fit the model."
+        ) from problem
+
+
+def _cannot(monitor: Monitor, parcel: Parcel) -> str:
+    rows = f"the rows of {parcel.place}" if parcel.place else "the rows"
+    return f"the monitor `{monitor.spec.name}` cannot take in {rows} (source `{parcel.source}`)"
 
 
 def take(monitor: Monitor, source: str, chunks: Iterable[Chunk], upto: int | None) -> Taken:

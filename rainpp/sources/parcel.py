@@ -57,12 +57,14 @@ class Parcel:
     source : its name; each partition of a topic is a source of its own.
     upto : the offset of the last of them, whether anything came of it or not.
     aside : records that cannot be read.
+    place : what they stand in, for messages, such as a file; "" if the source says it all.
     """
 
     source: str
     chunks: tuple[Chunk, ...]
     upto: int
     aside: tuple[Aside, ...] = ()
+    place: str = ""
 
 
 class Source(Protocol):

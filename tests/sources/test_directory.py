@@ -149,6 +149,9 @@ def test_a_file_out_of_order_is_reported_and_not_taken(folder, caplog):
         drain(source, monitors)
         drain(source, monitors)
         assert total(monitors[0]) == 14
+        write_parquet(folder, 1, first=8)
+        drain(source, monitors)
+        assert total(monitors[0]) == 21
     said = [line for line in caplog.messages if "001.parquet is not taken" in line]
     assert len(said) == 1
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from rainpp.errors import ArtifactError, DataError
+from rainpp.errors import ArtifactError, DataError, ModelError
 from rainpp.monitoring.taking import Taking
 from rainpp.sources.feeding import Feeding, Stopped
 from rainpp.sources.parcel import Chunk, Parcel
@@ -100,3 +100,16 @@ def test_a_closed_monitor_sets_nothing_aside():
         with pytest.raises(DataError, match="is closed"):
             feeding.give(parcel(0, 5))
         assert feeding.asides.read() == []
+
+
+def test_whatever_a_model_raises_is_said_with_where_the_rows_are(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no more\nmemory")
+
+    monkeypatch.setattr("rainpp.sources.feeding.take", fails)
+    chunk = Chunk("predictions", rows(2), np.arange(2))
+    with opened(names=["money"]) as monitors:
+        words = r"`money` cannot take in the rows of a/b \(source `in`\): RuntimeError: no more"
+        with pytest.raises(ModelError, match=f"{words} memory"):
+            Feeding(monitors).give(Parcel("in", (chunk,), 1, place="a/b"))
+        assert monitors[0].offsets == {}
