@@ -49,6 +49,7 @@ _ALERT: dict[str, Rule] = {
 _MONITOR: dict[str, Rule] = {
     "name": TEXT,
     "sql": TEXT,
+    "function": TEXT,
     "schema": TABLE,
     "time": TEXT,
     "id": TEXT,

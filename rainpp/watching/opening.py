@@ -14,6 +14,7 @@ from rainpp.monitoring.opening import monitor as make_monitor
 from rainpp.sources.parcel import Source
 from rainpp.watching.config import MonitorConfig, PartConfig, WatchConfig
 from rainpp.watching.schemas import read_schema, read_window
+from rainpp.watching.trial import try_schema
 from rainpp.workspace import load_encode, open_model, read_rows
 
 MakeHook = Callable[[PartConfig], Any]
@@ -44,26 +45,36 @@ def open_monitors(config: WatchConfig, *, make_hook: MakeHook | None = None) -> 
     }
     make = open_hook if make_hook is None else make_hook
     hooks = {part.name: make(part) for part in config.hooks}
+    options = [{**shared, **_read(item)} for item in config.monitors]
+    if not config.state.exists():
+        for item, given in zip(config.monitors, options, strict=True):
+            try_schema(item.name, given["sql"], {k: v for k, v in given.items() if k != "sql"})
     with ExitStack() as opened:
         found = [
-            opened.enter_context(_monitor(item, config, shared, hooks)) for item in config.monitors
+            opened.enter_context(_monitor(item, config, given, hooks))
+            for item, given in zip(config.monitors, options, strict=True)
         ]
         opened.pop_all()
     return found
 
 
-def _monitor(
-    item: MonitorConfig, config: WatchConfig, shared: Mapping[str, Any], hooks: Mapping[str, Any]
-) -> Monitor:
+def _read(item: MonitorConfig) -> dict[str, Any]:
+    """Options of `rainpp.monitor` that a [[monitor]] gives."""
     options = dict(item.options)
-    where = f"[[monitor]] {item.name}"
     if "schema" in options:
-        options["schema"] = read_schema(options["schema"], f"{where} schema")
+        options["schema"] = read_schema(options["schema"], f"[[monitor]] {item.name} schema")
     if "window" in options:
         options["window"] = read_window(options["window"])
     if "reference" in options:
         options["reference"] = read_reference(options["reference"])
-    found = make_monitor(item.name, store=config.state, **options, **shared)
+    return options
+
+
+def _monitor(
+    item: MonitorConfig, config: WatchConfig, options: Mapping[str, Any], hooks: Mapping[str, Any]
+) -> Monitor:
+    where = f"[[monitor]] {item.name}"
+    found = make_monitor(item.name, store=config.state, **options)
     try:
         for alert in item.alerts:
             given = {key: value for key, value in alert.items() if key != "hooks"}

@@ -116,6 +116,10 @@ def _server(config: WatchConfig, monitors: Sequence[Monitor], *, page: bool) -> 
         return None
     from starlette.applications import Starlette
 
+    from rainpp.watching.metrics import metrics_route
+
+    assert config.server.token is not None  # as above
+    routes.append(metrics_route(monitors, config.server.token))
     return Server(Starlette(routes=routes), config.server)
 
 

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rainpp.cli import app
-from rainpp.errors import RainError, SettingsError
+from rainpp.errors import ModelError, RainError, SettingsError
 from rainpp.monitoring.alarm import Alarm
 from rainpp.sources import Asides
 from rainpp.watching.config import read_config
@@ -190,7 +190,8 @@ def test_a_query_that_fits_no_row_ends_everything(folder):
         watch(read_config(file), quiet)
 
 
-def test_serve_puts_the_page_and_the_push_on_one_port(folder, monkeypatch):
+@pytest.mark.parametrize("page", [False, True])
+def test_page_push_and_metrics_stand_on_one_port(folder, monkeypatch, page):
     file = prepare(folder, HTTP, names=["money"])
     answers = []
 
@@ -206,7 +207,7 @@ def test_serve_puts_the_page_and_the_push_on_one_port(folder, monkeypatch):
         answers.extend(
             httpx.get(url + path, headers=given, timeout=60)
             for path in ("/metrics", "/api/monitors")
-            for given in ({}, {"Authorization": f"Bearer {TOKEN}"})
+            for given in ({"Authorization": "Bearer x"}, {"Authorization": f"Bearer {TOKEN}"})
         )
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -223,14 +224,65 @@ def test_serve_puts_the_page_and_the_push_on_one_port(folder, monkeypatch):
     thread = threading.Thread(target=client)
     thread.start()
     try:
-        watch(read_config(file), quiet, page=True)
+        watch(read_config(file), quiet, page=page)
     finally:
         logger.removeHandler(handler)
     thread.join(10)
-    assert [answer.status_code for answer in answers] == [200, 404, 401, 200, 401, 200]
+    of_page = [401, 200] if page else [404, 404]
+    assert [answer.status_code for answer in answers] == [200, 404, 401, 200, *of_page]
     assert answers[0].json()["monitors"]["money"]["rows"] == 4
-    assert "money" in answers[3].text
-    assert "money" in answers[5].text
+    assert 'monitor="money"' in answers[3].text
+    assert answers[3].headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert not page or "money" in answers[5].text
+
+
+PIXELS = """
+[[monitor]]
+name = "pixels"
+sql = "SELECT count(*) AS n FROM shots WHERE guess(x) = 1"
+function = "guess"
+time = "t"
+window = "1m"
+schema = { t = "TIMESTAMP", x = "DOUBLE[3]" }
+"""
+
+
+def write_shots(folder, wide):
+    shot = json.dumps({"t": "2026-01-01T00:00:00Z", "x": [0.5] * wide})
+    (folder / "in").mkdir(exist_ok=True)
+    (folder / "in" / "0.jsonl").write_text(3 * f"{shot}\n")
+
+
+def taken_pixels(file):
+    """How many rows the monitor counts once it has taken what is there."""
+    watch(read_config(file), quiet, once=True)
+    (monitor,) = open_monitors(read_config(file))
+    with monitor:
+        return monitor.read().rows.tolist()
+
+
+def test_a_schema_that_does_not_fit_the_model_is_refused_before_there_is_a_state(folder):
+    file = prepare(folder, PIXELS, DIRECTORY, names=[])
+    write_shots(folder, 4)
+    words = r"\[\[monitor\]\] pixels schema does not fit the model: .*\(3,\) and \(4,\)"
+    with pytest.raises(SettingsError, match=words):
+        watch(read_config(file), quiet, once=True)
+    assert not (folder / "state.duckdb").exists()
+    file.write_text(file.read_text().replace("DOUBLE[3]", "DOUBLE[4]"))
+    assert taken_pixels(file) == [3]
+
+
+def test_rows_that_do_not_fit_the_model_are_said_with_their_file(folder):
+    file = prepare(folder, PIXELS.replace("DOUBLE[3]", "DOUBLE[]"), DIRECTORY, names=[])
+    write_shots(folder, 3)
+    with pytest.raises(ModelError) as caught:
+        watch(read_config(file), quiet, once=True)
+    said = str(caught.value)
+    assert said.startswith("the monitor `pixels` cannot take in the rows of ")
+    assert "in/0.jsonl (source `in`): the model cannot read these rows" in said
+    assert "\n" not in said
+    write_shots(folder, 4)
+    assert taken_pixels(file) == [3]
 
 
 @pytest.mark.parametrize("page", [False, True])
