@@ -45,7 +45,7 @@ def open_monitors(config: WatchConfig, *, make_hook: MakeHook | None = None) -> 
     }
     make = open_hook if make_hook is None else make_hook
     hooks = {part.name: make(part) for part in config.hooks}
-    options = [{**shared, **_read(item)} for item in config.monitors]
+    options: list[dict[str, Any]] = [{**shared, **_read(item)} for item in config.monitors]
     if not config.state.exists():
         for item, given in zip(config.monitors, options, strict=True):
             try_schema(item.name, given["sql"], {k: v for k, v in given.items() if k != "sql"})
