@@ -381,5 +381,5 @@ def test_a_port_that_is_taken():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
-        with pytest.raises(SettingsError, match="cannot listen"):
+        with pytest.raises(SettingsError, match="cannot serve on"):
             Server(Starlette(), ServerConfig(port=held.getsockname()[1]))
