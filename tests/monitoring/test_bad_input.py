@@ -387,7 +387,7 @@ STATEMENTS = [
     (QueryError, "no text in UTF-8", "SELECT \ud800"),
     (UnsupportedQueryError, "not a SELECT", "DELETE FROM people"),
     (UnsupportedQueryError, "2 statements", f"{SIMPLE}; {SIMPLE}"),
-    (UnsupportedQueryError, "no prediction", "SELECT count(*) AS n FROM people"),
+    (QueryError, "does not call `predict`", "SELECT count(*) AS n FROM people"),
     (UnsupportedQueryError, "while the rows stay", f"{COUNT} {PREDICTED} = 1 AND t > now()"),
     (UnsupportedQueryError, "while the rows stay", f"{COUNT} {PREDICTED} = 1 AND t > today()"),
     (UnsupportedQueryError, "run to run", f"{COUNT} {PREDICTED} = 1 AND random() < 0.5"),
