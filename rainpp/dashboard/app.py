@@ -183,7 +183,7 @@ class _Handlers:
         """Gauges for Prometheus."""
         del request
         try:
-            from rainpp.hooks import exposition  # pyright: ignore[reportMissingImports] - until it lands
+            from rainpp.hooks import exposition
         except ImportError:
             return refusal(501, "this server has no metrics: the hooks are not installed.")
         text = await self._run(exposition, list(self.feed.monitors.values()))
