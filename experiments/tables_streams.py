@@ -210,7 +210,8 @@ def _alarms(runs: list[Run]) -> str:
 
 
 def _labels(runs: list[Run]) -> str:
-    columns = ["rows seen", "one label ms", "p95", "each of 1000, microseconds", "read ms"]
+    columns = ["rows seen", "one label ms", "p95", "each of 1000, microseconds", "read after it ms",
+               "read again ms"]  # fmt: skip
     rows = [
         [
             f"{run['seen']:,}",
@@ -218,6 +219,7 @@ def _labels(runs: list[Run]) -> str:
             f"{run['single_p95_ms']:.2f}",
             f"{run['microseconds_each_of_1000']:.1f}",
             f"{run['read_ms']:.2f}",
+            f"{run['read_again_ms']:.2f}" if "read_again_ms" in run else "",
         ]
         for run in runs
     ]

@@ -199,12 +199,12 @@ class Answers:
 
     def recomputed_places(self, pending: Pending) -> dict[tuple[int, Key], None]:
         """Rows of the answer of every window in which a row came or went."""
-        span, windows = self.spec.window, {0}
-        if span.fixed:
-            panes = span.panes(np.fromiter(pending.times.values(), np.int64))
-            windows = {number for pane in panes.tolist() for number in span.covering(pane)}
         if not pending.times:
             return {}
+        span, windows = self.spec.window, {0}
+        if span.fixed:
+            panes = np.unique(span.panes(np.concatenate(pending.times)))
+            windows = {number for pane in panes.tolist() for number in span.covering(pane)}
         return {
             (number, key): None
             for number in sorted(windows)

@@ -217,7 +217,7 @@ class Counter(State):
         finally:
             pending.undo.clear()  # whoever counts keeps nothing
         changes = pending.changes.get(0) or [nothing(kept.setup.sides[0].layout)]
-        earliest = min(pending.times.values(), default=None)
+        earliest = min((int(times.min()) for times in pending.times if len(times)), default=None)
         return Counted(pending.counted, changes[0], earliest, pending.latest, pending.late)
 
     def together(self, parts: Sequence[Counted]) -> Counted:

@@ -18,8 +18,8 @@ from rainpp.stream.window import as_datetime
 
 # Half the width of a 95 % interval in standard deviations.
 INTERVAL = 1.959963984540054
-_FIRST, _LAST = datetime(1, 1, 2), datetime(9999, 12, 30)
-_EPOCH = datetime(1970, 1, 1)
+# What a datetime can say, with a day to spare: 0001-01-02 and 9999-12-30 in microseconds since 1970.
+_FIRST, _LAST = -62_135_510_400_000_000, 253_402_128_000_000_000
 Bounds = tuple[int, int] | None
 
 
@@ -39,14 +39,8 @@ def as_times(bounds: Bounds) -> tuple[datetime | None, datetime | None]:
         return None, None
     found: list[datetime | None] = []
     for at in bounds:
-        inside = _microseconds(_FIRST) <= at <= _microseconds(_LAST)
-        found.append(as_datetime(at) if inside else None)
+        found.append(as_datetime(at) if _FIRST <= at <= _LAST else None)
     return found[0], found[1]
-
-
-def _microseconds(time: datetime) -> int:
-    delta = time - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000
 
 
 @dataclass(frozen=True, eq=False)

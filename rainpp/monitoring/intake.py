@@ -48,6 +48,7 @@ class Pending:
     changes : for each table what is added to its records.
     late : (reason, row) of what is not counted.
     latest : the latest event time.
+    times : of rows that came, went or changed.
     judged : panes whose accuracy may have changed.
     accused : features that no longer look like the training rows.
     undo : takes back what was changed in memory, the last first.
@@ -57,7 +58,7 @@ class Pending:
     removed: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     relabelled: dict[int, dict[int, Any]] = field(default_factory=dict[int, dict[int, Any]])
     changes: dict[int, list[Sums]] = field(default_factory=dict[int, list[Sums]])
-    times: dict[int, int] = field(default_factory=dict[int, int])
+    times: list[Index] = field(default_factory=list[Index])
     late: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     latest: int | None = None
     judged: set[int] = field(default_factory=set[int])
@@ -85,6 +86,7 @@ class Intake:
         quality: Quality | None,
     ) -> None:
         self._setup, self._columns, self._window = setup, columns, window
+        self._schemas: dict[int, pa.Schema] = {}
         self._timeline, self._store = timeline, store
         self._directories = [Directory() for _ in setup.tables]
         self.quality = quality
@@ -94,10 +96,19 @@ class Intake:
         self.epoch = 0
         self.next_row = 0
 
+    @property
+    def _kind(self) -> np.dtype[Any]:
+        return np.dtype(self._setup.passes.model.theta.dtype)
+
     def stored_schema(self, side: int) -> pa.Schema:
         """Columns of a stored row."""
+        if side not in self._schemas:
+            self._schemas[side] = self._made_schema(side)
+        return self._schemas[side]
+
+    def _made_schema(self, side: int) -> pa.Schema:
         table = self._setup.tables[side]
-        number = pa.from_numpy_dtype(np.dtype(self._setup.passes.model.theta.dtype))
+        number = pa.from_numpy_dtype(self._kind)
         fields = [
             pa.field(ROW, pa.int64()),
             pa.field(EPOCH, pa.int32()),
@@ -473,7 +484,7 @@ class Intake:
     def _change(self, pending: Pending, side: int, made: tuple[Rows, Index]) -> Any:
         """Add what rows change to the batch; what was learned of them."""
         rows, where = made
-        pending.times.update(zip(where[0].tolist(), where[1].tolist(), strict=True))
+        pending.times.append(where[1])
         if self._setup.query is None:
             chances = rows.probabilities
             if chances is None:
@@ -488,6 +499,7 @@ class Intake:
         self, side: int, rows: pa.Table, times: Index, numbers: Index, learned: Any
     ) -> pa.Table:
         table = self._setup.tables[side]
+        kind = pa.from_numpy_dtype(self._kind)
         chances, tangents = learned
         count = rows.num_rows
         kept = None
@@ -498,10 +510,11 @@ class Intake:
             EPOCH: pa.array(np.full(count, self.epoch, np.int32)),
             TIME: pa.array(times),
             CHANCES: _lists(chances),
-            TANGENTS: pa.nulls(count) if kept is None else _lists(kept),
+            TANGENTS: pa.nulls(count, pa.list_(kind)) if kept is None else _lists(kept),
         }
         named = {name: rows.column(name) for name in self._stored(table)}
-        return pa.table({**columns, **named}).cast(self.stored_schema(side))
+        made, schema = pa.table({**columns, **named}), self.stored_schema(side)
+        return made if made.schema.types == schema.types else made.cast(schema)
 
     def _whole_tangents(
         self, side: int, column: pa.ChunkedArray, num_classes: int
@@ -599,7 +612,8 @@ def _json_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lists(values: NDArray[np.floating[Any]]) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    starts = np.arange(len(values) + 1) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), flat)
 
 
 def _matrix(column: pa.ChunkedArray) -> NDArray[np.floating[Any]]:

@@ -32,7 +32,6 @@ def key_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[Index, Index]:
     for column in columns[1:]:
         other, wide = _column_codes(column)
         code, size = _compact(code * wide + other)
-    code, size = _compact(code)
     first = np.empty(size, np.int64)
     first[code[::-1]] = np.arange(len(code))[::-1]
     return code, first
@@ -45,8 +44,11 @@ def _compact(code: Index) -> tuple[Index, int]:
 
 
 def _column_codes(column: pa.ChunkedArray) -> tuple[Index, int]:
-    """Codes of one column; every row has its own where Arrow cannot tell values apart."""
-    whole: Any = column.combine_chunks()
+    """Codes of one column, in order of first appearance, and how many there are.
+
+    Every row has its own where Arrow cannot tell values apart.
+    """
+    whole: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
     if pa.types.is_dictionary(whole.type):  # an ENUM
@@ -58,6 +60,5 @@ def _column_codes(column: pa.ChunkedArray) -> tuple[Index, int]:
         encoded = whole.dictionary_encode(null_encoding="encode")
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return np.arange(len(whole)), len(whole)
-    size = len(encoded.dictionary)
-    codes = encoded.indices.fill_null(size).to_numpy(zero_copy_only=False)
-    return np.asarray(codes, np.int64), size + 1
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    return np.asarray(codes, np.int64), len(encoded.dictionary)

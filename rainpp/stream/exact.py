@@ -33,16 +33,23 @@ def limbs(values: Array) -> Array:
     ------
     DataError : one is not finite, or larger than 2^83.
     """
-    bad = ~(np.abs(values) <= _LARGEST)
-    if bad.any():
+    return np.moveaxis(_parts(values), 0, -1)
+
+
+def _parts(values: Array) -> Array:
+    """The limbs (4, ...) of `values`, each in one piece of memory."""
+    if not np.abs(values).max(initial=0.0) <= _LARGEST:  # NaN is the largest
+        bad = ~(np.abs(values) <= _LARGEST)
         raise DataError(
             f"a sum cannot hold {values[bad].flat[0]:g}: numbers that are added up must be finite "
             f"and at most {_LARGEST:.1g} in size. Filter such rows out, or scale the column."
         )
-    rest, parts = values, np.empty((*values.shape, LIMBS))
-    for place, unit in enumerate(_UNITS):
-        parts[..., place] = np.rint(rest / unit) * unit
-        rest = rest - parts[..., place]
+    rest, parts = values.copy(), np.empty((LIMBS, *values.shape))
+    for part, unit in zip(parts, _UNITS, strict=True):
+        np.multiply(rest, 1.0 / unit, out=part)  # exact: units are powers of two
+        np.rint(part, out=part)
+        part *= unit
+        rest -= part
     return parts
 
 
@@ -58,8 +65,8 @@ def segment_sums(values: Array, starts: NDArray[np.int64]) -> Array:
         last = min(first + _MOST_ROWS, len(values))
         inside = np.flatnonzero((starts < last) & (np.append(starts[1:], len(values)) > first))
         cuts = np.maximum(starts[inside], first) - first
-        found = np.add.reduceat(limbs(values[first:last]), cuts, axis=0)
-        total[inside] = carried(total[inside] + found)
+        found = np.add.reduceat(_parts(values[first:last]), cuts, axis=1)
+        total[inside] = carried(total[inside] + np.moveaxis(found, 0, -1))
     return total
 
 

@@ -64,11 +64,17 @@ class PairFinder:
     classes: Sequence[ClassValue]
     _by_class: pa.Table = field(init=False)
     _separable: bool = field(init=False)
+    _class_weights: dict[int, Array] = field(init=False)
 
     def __post_init__(self) -> None:
         parts = [*self.side.conditions, *self.side.keys, *self.side.weights]
         self._separable = not any(part.mixed for part in parts)
         self._by_class = self._asked(self._class_sql(), {_CLASSES: self._class_table()})
+        self._class_weights = {
+            place: _numbers(self._by_class.column(f"weight_{place}"))
+            for place, weight in enumerate(self.side.weights)
+            if not weight.reads_row
+        }
 
     @property
     def touched(self) -> Index:
@@ -90,10 +96,11 @@ class PairFinder:
         code, keys = _coded(of_rows, self.side.keys, of_classes)
         wide = len(classes)
         weights = np.empty((len(rows), wide, len(self.side.weights)))
-        for place, weight in enumerate(self.side.weights):
-            source = of_rows if weight.reads_row else of_classes
-            found = _numbers(source.column(f"weight_{place}"))
-            weights[:, :, place] = found[:, None] if weight.reads_row else found
+        for place in range(len(self.side.weights)):
+            if place in self._class_weights:
+                weights[:, :, place] = self._class_weights[place]
+            else:
+                weights[:, :, place] = _numbers(of_rows.column(f"weight_{place}"))[:, None]
         return Pairs(
             np.repeat(rows, wide),
             np.tile(classes, len(rows)),
@@ -207,6 +214,8 @@ def _coded(
     code, values = _distinct([rows.column(f"key_{at}") for at in own], rows.num_rows)
     if classes is None:
         return code, values
+    if len(own) == len(keys):
+        return np.repeat(code, classes.num_rows), values
     other = [at for at in range(len(keys)) if at not in own]
     of_class, class_values = _distinct(
         [classes.column(f"key_{at}") for at in other], classes.num_rows
