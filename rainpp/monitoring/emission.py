@@ -18,7 +18,7 @@ from rainpp.stream.window import as_datetime
 
 # Half the width of a 95 % interval in standard deviations.
 INTERVAL = 1.959963984540054
-# What a datetime can say, with a day to spare: 0001-01-02 and 9999-12-30 in microseconds since 1970.
+# What a datetime can say, with a day to spare: 0001-01-02 and 9999-12-30, in microseconds.
 _FIRST, _LAST = -62_135_510_400_000_000, 253_402_128_000_000_000
 Bounds = tuple[int, int] | None
 
@@ -37,10 +37,8 @@ def as_times(bounds: Bounds) -> tuple[datetime | None, datetime | None]:
     """Bounds of a window as times; None where a window has no such end."""
     if bounds is None:
         return None, None
-    found: list[datetime | None] = []
-    for at in bounds:
-        found.append(as_datetime(at) if _FIRST <= at <= _LAST else None)
-    return found[0], found[1]
+    start, end = (as_datetime(at) if _FIRST <= at <= _LAST else None for at in bounds)
+    return start, end
 
 
 @dataclass(frozen=True, eq=False)
