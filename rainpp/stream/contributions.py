@@ -35,8 +35,7 @@ class Sorted:
     def of(pairs: Pairs, panes: Index) -> Sorted:
         """Sort the pairs of a batch whose row i lies in pane `panes[i]`."""
         wide = max(1, len(pairs.keys))
-        first = panes.min()
-        if first == panes.max():  # most batches lie in one pane
+        if panes.min() == panes.max():  # as in most batches
             known, both = panes[:1], pairs.code
         else:
             known, pane = np.unique(panes, return_inverse=True)

@@ -45,7 +45,8 @@ def _parts(values: Array) -> Array:
             f"and at most {_LARGEST:.1g} in size. Filter such rows out, or scale the column."
         )
     rest, parts = values.copy(), np.empty((LIMBS, *values.shape))
-    for part, unit in zip(parts, _UNITS, strict=True):
+    for place, unit in enumerate(_UNITS):
+        part: Array = parts[place]
         np.multiply(rest, 1.0 / unit, out=part)  # exact: units are powers of two
         np.rint(part, out=part)
         part *= unit
