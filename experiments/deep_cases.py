@@ -162,8 +162,8 @@ def review_case(asked: Reviewed) -> Made:
     """The trained LSTM and the complaint that too many sentences are positive (Q3)."""
     training, tested = sentences()
     training = training.sample(asked.rows, random_state=asked.seed)
-    known = _vocabulary(training, asked.words)
-    inputs, inference = (_tokens(frame, known, asked.length) for frame in (training, tested))
+    known = vocabulary(training, asked.words)
+    inputs, inference = (tokens(frame, known, asked.length) for frame in (training, tested))
     clean = training["label"].to_numpy(np.int32)
     planted = flip_classes(clean, [(NEGATIVE, POSITIVE)], rate=asked.rate, seed=asked.seed)
     shape = nets_text.LstmShape(len(known) + 2, asked.embedding, asked.hidden)
@@ -196,13 +196,13 @@ def _words(sentence: str) -> list[str]:
     return re.findall(r"[a-z']+", sentence.lower())
 
 
-def _vocabulary(frame: pd.DataFrame, most: int) -> dict[str, int]:
+def vocabulary(frame: pd.DataFrame, most: int) -> dict[str, int]:
     """Frequent words, numbered from 2: 0 is padding and 1 any other word."""
     found = Counter(word for sentence in frame["sentence"] for word in _words(sentence))
     return {word: place for place, (word, _) in enumerate(found.most_common(most), 2)}
 
 
-def _tokens(frame: pd.DataFrame, known: dict[str, int], length: int) -> dict[str, NDArray[Any]]:
+def tokens(frame: pd.DataFrame, known: dict[str, int], length: int) -> dict[str, NDArray[Any]]:
     tokens = np.full((len(frame), length), _PADDING, np.int32)
     for row, sentence in enumerate(frame["sentence"]):
         found = [known.get(word, _UNKNOWN) for word in _words(sentence)[:length]]

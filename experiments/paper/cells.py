@@ -1,0 +1,110 @@
+"""Which models are trained on which errors, at which size: the rows of every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Size = Literal["small", "full"]
+SIZES: tuple[Size, ...] = ("small", "full")
+
+NETWORKS = {
+    "mnist": ("logistic", "mlp", "cnn"),
+    "fashion": ("logistic", "mlp", "cnn"),
+    "cifar10": ("wrn10", "wrn18", "wrn26"),
+    "sst2": ("lstm",),
+    "adult": ("logistic",),
+}
+# Tables 2 and 3.
+FLIP_RATES = (0.1, 0.2, 0.3, 0.4)
+CORRUPTIONS = {
+    "flip": FLIP_RATES,
+    "two flips": FLIP_RATES,
+    "blur class": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    "salt class": (0.7, 0.8, 0.9, 1.0),
+    "blur all": FLIP_RATES,
+    "salt all": FLIP_RATES,
+    "men": (0.5, 0.6, 0.7),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained model with planted errors.
+
+    Attributes
+    ----------
+    data, network : names in `NETWORKS`.
+    corruption : a name in `CORRUPTIONS`.
+    rate : of the rows of the class, or, for "... all", of all rows.
+    """
+
+    data: str
+    network: str
+    corruption: str
+    rate: float
+    seed: int = 0
+    size: Size = "small"
+
+    @property
+    def name(self) -> str:
+        """With everything that tells it from others of its size."""
+        return f"{self.data} {self.network}, {self.corruption} {self.rate:.0%}, seed {self.seed}"
+
+
+def cells(size: Size) -> list[Cell]:
+    """All of one size, in the order in which they are measured."""
+    return list(_full() if size == "full" else _small())
+
+
+def _full() -> Iterator[Cell]:
+    for data, networks in NETWORKS.items():
+        for network in networks:
+            for corruption, rates in CORRUPTIONS.items():
+                if corruption in _told_of(data):
+                    for rate in rates:
+                        for seed in (0, 1, 2):
+                            yield Cell(data, network, corruption, rate, seed, "full")
+
+
+def _told_of(data: str) -> tuple[str, ...]:
+    """The errors the paper plants in a data set."""
+    if data == "sst2":
+        return ("flip",)
+    if data == "adult":
+        return ("men",)
+    images = ("flip", "blur class", "salt class", "blur all", "salt all")
+    return (*images, "two flips") if data == "mnist" else images
+
+
+def _small() -> Iterator[Cell]:
+    """Three seeds where a fit takes seconds; one where it takes a minute."""
+    for seed in (0, 1, 2):
+        for rate in FLIP_RATES:
+            yield Cell("mnist", "logistic", "flip", rate, seed)
+        for rate in (0.5, 0.6, 0.7):
+            yield Cell("adult", "logistic", "men", rate, seed)
+        for rate in (0.1, 0.4):
+            yield Cell("mnist", "mlp", "flip", rate, seed)
+            yield Cell("mnist", "mlp", "two flips", rate, seed)
+    for corruption, rates in (
+        ("blur class", (0.3, 0.6, 1.0)),
+        ("salt class", (0.7, 0.8, 0.9, 1.0)),
+        ("blur all", (0.2, 0.4)),
+        ("salt all", (0.2, 0.4)),
+    ):
+        for network in ("logistic", "mlp"):
+            for rate in rates:
+                yield Cell("mnist", network, corruption, rate)
+    for rate in (0.1, 0.2, 0.4):
+        yield Cell("mnist", "cnn", "flip", rate)
+    for rate in (0.1, 0.2, 0.3, 0.4):
+        yield Cell("mnist", "cnn", "two flips", rate)
+    for rate in (0.7, 0.9, 1.0):
+        yield Cell("mnist", "cnn", "salt class", rate)
+    yield Cell("sst2", "lstm", "flip", 0.2)
+    yield Cell("sst2", "lstm", "flip", 0.4)
+    yield Cell("cifar10", "wrn10", "flip", 0.2)
+    yield Cell("cifar10", "wrn10", "flip", 0.4)
+    yield Cell("cifar10", "wrn10", "salt class", 0.9)

@@ -1,0 +1,260 @@
+"""AUC_R of every complaint about every cell, by eigenpairs kept and by conjugate-gradient steps.
+
+What Figures 2 to 5, 12, 13 and 15 and Table 5 are drawn from. Every cell is saved once it is done,
+so that a run that was interrupted goes on where it was.
+
+    python -m experiments.paper.sweep [--size small|full] [--only mnist cnn] [--again]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import results
+from experiments.paper.blemishes import denoised
+from experiments.paper.cells import SIZES, Cell, Size, cells
+from experiments.paper.queries import Answers, Query, queries, swept
+from experiments.paper.tasks import Task, task
+from rainpp.errors import DataError
+from rainpp.lanczos.choose_k import choose_k, is_determined
+from rainpp.lanczos.conjugate_gradient import iterate
+from rainpp.lanczos.curvature import Curvature
+from rainpp.lanczos.eigenpairs import Eigenpairs, find_eigenpairs
+from rainpp.lanczos.projection import gradient_of_probabilities, project_training
+from rainpp.lanczos.sample import Strata
+from rainpp.metrics import auc_r
+from rainpp.training_set import TrainingSet
+
+Floats = NDArray[np.float64]
+Record = dict[str, Any]
+_JOINS = 20
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far curves go.
+
+    Attributes
+    ----------
+    most : the largest k.
+    steps : of conjugate gradients.
+    rows : whose curvature is used, by both; None is all of them.
+    """
+
+    most: int = 30
+    steps: int = 20
+    rows: int | None = 4096
+
+
+def effort(cell: Cell) -> Effort:
+    """How far the curves of a cell go."""
+    if cell.network == "logistic":
+        return Effort(rows=None)
+    if cell.size == "full":
+        return Effort(most=40, steps=30, rows=10_000)
+    return Effort() if cell.network == "mlp" else Effort(most=20, steps=10, rows=1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--only", nargs="*", default=[], help="words of the names of cells")
+    parser.add_argument("--again", action="store_true", help="measure what is there as well")
+    asked = parser.parse_args()
+    wanted = [cell for cell in cells(asked.size) if all(word in cell.name for word in asked.only)]
+    measure_all(wanted, asked.size, again=asked.again)
+
+
+def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[Record]:
+    """Records of cells, measured where they are not saved yet.
+
+    Cells whose data are not there are left out, and said to be.
+    """
+    known = {} if again else {run["cell"]: run for run in saved(size)}
+    for cell in wanted:
+        if cell.name in known:
+            continue
+        try:
+            known[cell.name] = measure(cell)
+        except DataError as problem:
+            print(f"{cell.name}: left out, {problem}", flush=True)
+            continue
+        print(known[cell.name]["summary"], flush=True)
+        _save(size, list(known.values()))
+    return [known[cell.name] for cell in wanted if cell.name in known]
+
+
+def saved(size: Size) -> list[Record]:
+    """Records there are."""
+    name = f"paper_{size}"
+    return results.load(name)["runs"] if (results.FOLDER / f"{name}.json").exists() else []
+
+
+def _save(size: Size, runs: list[Record]) -> None:
+    command = f"python -m experiments.paper.sweep --size {size}"
+    results.save(f"paper_{size}", command=command, settings={"size": size}, runs=runs)
+
+
+def measure(cell: Cell) -> Record:
+    """Everything the figures need of one cell."""
+    began = time.perf_counter()
+    made, far = task(cell), effort(cell)
+    trained = time.perf_counter() - began
+    answers = _answers(made)
+    asked = queries(cell, made.pool, answers)
+    curvature = _curvature(made, far)
+    pairs = _pairs(made, curvature, far)
+    along_rows = _projected(made, made.training, pairs.vectors)
+    repair = _repaired(made, pairs.vectors, along_rows)
+    gradients = [_gradient(made, query) for query in asked]
+    by_step = _by_step(made, curvature, gradients, far.steps)
+    found = []
+    for query, gradient, steps in zip(asked, gradients, by_step, strict=True):
+        along = pairs.vectors.astype(np.float64) @ gradient
+        curve = _by_k(along_rows, along, pairs, made.corrupted)
+        entry = _about(query) | {"k": curve, "steps": steps}
+        if repair is not None:
+            entry["denoised"] = _by_k(along_rows - repair, along, pairs, made.corrupted)
+        found.append(entry)
+    record: Record = asdict(cell) | {
+        "cell": cell.name,
+        "parameters": made.model.num_params,
+        "train_rows": made.training.num_rows,
+        "inference_rows": len(answers.truth),
+        "corrupted_rows": int(made.corrupted.sum()),
+        "curvature_rows": far.rows or made.training.num_rows,
+        "form": made.pool.form,
+        "accuracy": round(float((answers.predicted == answers.truth).mean()), 4),
+        "accuracy_clean": round(float((answers.clean == answers.truth).mean()), 4),
+        "eigenvalues": [float(f"{value:.4g}") for value in pairs.values],
+        "chosen_k": _chosen(made, pairs),
+        "queries": found,
+        "swept": _swept(made, answers, pairs, along_rows),
+        "train_seconds": round(trained, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    return record | {"summary": _summary(record)}
+
+
+def _answers(made: Task) -> Answers:
+    found, clean = (
+        np.asarray(model.probabilities(made.pool.inference, batch_size=2 * made.batch), np.float64)
+        for model in (made.model, made.clean)
+    )
+    truth = made.pool.truth.astype(np.int64)
+    return Answers(found, found.argmax(axis=1), clean.argmax(axis=1), truth)
+
+
+def _curvature(made: Task, far: Effort) -> Curvature:
+    sample = None
+    if far.rows is not None and far.rows < made.training.num_rows:
+        strata = Strata(made.training.labels, seed=0)
+        sample = strata.half(far.rows // 2, 0).joined(strata.half(far.rows // 2, 1))
+    return Curvature.of(made.model, made.training, sample=sample, batch_size=made.batch)
+
+
+def _pairs(made: Task, curvature: Curvature, far: Effort) -> Eigenpairs:
+    most = min(far.most, made.model.num_params)
+    return find_eigenpairs(curvature, most, num_classes=_classes(made), tolerance=1e-3)
+
+
+def _classes(made: Task) -> int:
+    return int(made.pool.labels.max()) + 1
+
+
+def _chosen(made: Task, pairs: Eigenpairs) -> int:
+    many = is_determined(made.training.num_rows, made.model.num_params)
+    return choose_k(pairs.values, _classes(made), many=many) or len(pairs.values)
+
+
+def _projected(made: Task, training: TrainingSet, vectors: Any) -> Floats:
+    """⟨∇ℓ(z), v⟩ (n, k)."""
+    found = project_training(made.model, training, vectors, batch_size=made.batch)
+    return found.gradients.astype(np.float64)
+
+
+def _repaired(made: Task, vectors: Any, before: Floats) -> Floats | None:
+    """⟨∇ℓ(z'), v⟩ (n, k) of images that were filtered; None where there is no salt and pepper."""
+    if not made.cell.corruption.startswith("salt"):
+        return None
+    assert made.images is not None
+    inputs = made.pool.of_images(denoised(made.images))
+    found = _projected(made, TrainingSet.checked(made.model, inputs, made.training.labels), vectors)
+    assert found.shape == before.shape
+    return found
+
+
+def _gradient(made: Task, query: Query) -> Floats:
+    """∇q (d,)."""
+    found = gradient_of_probabilities(
+        made.model, made.pool.inference, query.weights, batch_size=2 * made.batch
+    )
+    return np.asarray(found, np.float64)
+
+
+def _by_k(
+    rows: Floats, along: Floats, pairs: Eigenpairs, corrupted: NDArray[np.bool_]
+) -> list[float]:
+    """AUC_R with 1, 2, ... eigenpairs."""
+    scores = np.cumsum(rows * (along / pairs.values), axis=1).T
+    return [round(float(auc_r(row, corrupted)), 4) for row in scores]
+
+
+def _by_step(
+    made: Task, curvature: Curvature, gradients: list[Floats], steps: int
+) -> list[list[float]]:
+    """AUC_R of Rain after 1, 2, ... conjugate-gradient steps, by complaint."""
+    out: list[list[float]] = []
+    for gradient in gradients:
+        right = jnp.asarray(gradient, made.model.theta.dtype)
+        states = itertools.islice(iterate(curvature.hvp, right), 1, steps + 1)
+        solutions = [np.asarray(state.solution) for state in states]
+        if not solutions:
+            out.append([])
+            continue
+        scores = _projected(made, made.training, jnp.asarray(np.stack(solutions))).T
+        out.append([round(float(auc_r(row, made.corrupted)), 4) for row in scores])
+    return out
+
+
+def _swept(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> list[list[Any]]:
+    """Figure 13: [query, relative error, peak AUC_R] of many complaints about label errors."""
+    if made.cell.corruption != "flip" or made.cell.data not in ("mnist", "cifar10"):
+        return []
+    found: list[list[Any]] = []
+    for query in swept(answers, joins=_JOINS, seed=made.cell.seed):
+        along = pairs.vectors.astype(np.float64) @ _gradient(made, query)
+        peak = max(_by_k(rows, along, pairs, made.corrupted))
+        found.append([query.name, round(query.relative_error, 4), peak])
+    return found
+
+
+def _about(query: Query) -> Record:
+    return {
+        "query": query.name,
+        "value": round(query.value, 4),
+        "correct": round(query.correct, 4),
+        "truth": round(query.truth, 4),
+    }
+
+
+def _summary(record: Record) -> str:
+    peaks = [
+        f"{found['query']} {max(found['k']):.3f} (k={record['chosen_k']}: "
+        f"{found['k'][min(record['chosen_k'], len(found['k'])) - 1]:.3f}, "
+        f"Rain {max(found['steps'], default=float('nan')):.3f})"
+        for found in record["queries"]
+    ]
+    return f"{record['cell']}: {', '.join(peaks)}; {record['seconds']} s"
+
+
+if __name__ == "__main__":
+    main()
