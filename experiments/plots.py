@@ -5,6 +5,8 @@ python -m experiments.plots
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -16,10 +18,14 @@ from experiments import results
 Run = dict[str, Any]
 
 # Colours that are told apart without seeing red or green (Okabe and Ito 2008).
+BLACK, GREY = "#000000", "#888888"
+ORANGE, SKY, GREEN, BLUE, RED, PINK = (
+    "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
 _SERIES = {
-    "singles": ("sum of single effects", "#E69F00", "o"),
-    "refined_singles": ("sum of refined effects", "#56B4E9", "^"),
-    "together": ("group_effect", "#000000", "s"),
+    "singles": ("sum of single effects", ORANGE, "o"),
+    "refined_singles": ("sum of refined effects", SKY, "^"),
+    "together": ("group_effect", BLACK, "s"),
 }
 
 
@@ -27,28 +33,39 @@ def main() -> None:
     print(group_effects(results.load("group_effects")))
 
 
+@contextmanager
+def picture(name: str, panels: int, *, width: float = 3.4) -> Generator[list[Axes]]:
+    """Panels side by side, written to `results/<name>.svg` once they are drawn.
+
+    Parameters
+    ----------
+    width : of a panel, in inches.
+    """
+    # Text as text, and the same names in the file at every drawing.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rainpp", "font.size": 9}):
+        figure = Figure(figsize=(width * panels, 3.6), layout="constrained")
+        yield list(figure.subplots(1, panels, squeeze=False)[0])
+        path = results.FOLDER / f"{name}.svg"
+        figure.savefig(path, metadata={"Date": None}, facecolor="white")
+
+
 def group_effects(body: Run) -> str:
     """Predicted against retrained effects, a panel for each complaint; the path of the picture."""
     cases = list(dict.fromkeys(run["case"] for run in body["runs"]))
-    # Text as text, and the same names in the file at every drawing.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rainpp", "font.size": 9}):
-        figure = Figure(figsize=(3.4 * len(cases), 3.6), layout="constrained")
-        panels = figure.subplots(1, len(cases), squeeze=False)[0]
+    with picture("group_effects", len(cases)) as panels:
         for axes, case in zip(panels, cases, strict=True):
             _panel(axes, [run for run in body["runs"] if run["case"] == case])
             axes.set_title(case)
         panels[0].set_ylabel("predicted")
         panels[0].legend(frameon=False, fontsize=8, loc="upper left")
-        path = results.FOLDER / "group_effects.svg"
-        figure.savefig(path, metadata={"Date": None}, facecolor="white")
-    return str(path)
+    return str(results.FOLDER / "group_effects.svg")
 
 
 def _panel(axes: Axes, runs: list[Run]) -> None:
     top = 1.1 * max(abs(run["retrained"]) for run in runs)
     low = 1.3 * min(0.0, *(run["retrained"] for run in runs))
-    axes.fill_between([0, top], [0, 0.8 * top], [0, 1.2 * top], color="#000000", alpha=0.08, lw=0)
-    axes.plot([low, top], [low, top], color="#888888", lw=0.8)
+    axes.fill_between([0, top], [0, 0.8 * top], [0, 1.2 * top], color=BLACK, alpha=0.08, lw=0)
+    axes.plot([low, top], [low, top], color=GREY, lw=0.8)
     actual = [run["retrained"] for run in runs]
     for name, (label, colour, marker) in _SERIES.items():
         filled = colour if name == "together" else "none"

@@ -14,7 +14,7 @@ from experiments import models, nets, nets_text, train, train_nnx
 from experiments.data import Labels
 from experiments.paper.cells import Cell
 from experiments.train_nnx import Schedule
-from rainpp.errors import SettingsError
+from rainpp.errors import SettingsError, ShapeError
 from rainpp.types import PyTree
 
 # What the paper says, and how far its "1.8M" or "390K" may be from the number itself.
@@ -177,8 +177,16 @@ def flat(found: PyTree) -> np.ndarray:
 
 
 def unflat(values: np.ndarray, like: PyTree) -> PyTree:
-    """The inverse of `flat`."""
+    """The inverse of `flat`.
+
+    Raises
+    ------
+    ShapeError : there are more or fewer numbers than `like` has.
+    """
     leaves, structure = jax.tree.flatten(like)
+    wanted = sum(leaf.size for leaf in leaves)
+    if values.size != wanted:
+        raise ShapeError(f"{values.size:,} numbers are given for {wanted:,} parameters.")
     found: list[Any] = []
     start = 0
     for leaf in leaves:

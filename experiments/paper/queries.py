@@ -23,6 +23,7 @@ class Query:
     Attributes
     ----------
     weights : ∂q/∂P (V, R), signed so that a larger value is better.
+    direction : 1 where the answer should be larger, -1 where it should be smaller.
     value : the answer under the likeliest classes.
     correct : the answer of the model trained on clean data.
     truth : the answer under the true classes.
@@ -30,6 +31,7 @@ class Query:
 
     name: str
     weights: Floats
+    direction: float
     value: float
     correct: float
     truth: float
@@ -38,6 +40,11 @@ class Query:
     def relative_error(self) -> float:
         """How far the answer is from that of the clean model."""
         return abs(self.value - self.correct) / max(abs(self.correct), 1e-9)
+
+    @property
+    def away_from_clean(self) -> bool:
+        """Whether what is asked would lead further from the answer of the clean model."""
+        return self.direction * (self.correct - self.value) < 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +60,8 @@ class Answers:
 def queries(cell: Cell, pool: Pool, answers: Answers) -> list[Query]:
     """The complaints the paper makes about a cell."""
     if cell.data == "adult":
-        return [_share(name, rows, answers) for name, rows in pool.groups.items()]
+        groups = pool.groups if cell.corruption == "men" else {"Q7": pool.groups["Q7"]}  # §6.4
+        return [_share(name, rows, answers) for name, rows in groups.items()]
     if cell.data == "sst2":
         return [counted("Q3", (1,), answers)]
     if cell.corruption == "two flips":
@@ -77,14 +85,15 @@ def swept(answers: Answers, *, joins: int, seed: int) -> Iterator[Query]:
 
 
 def counted(name: str, labels: tuple[int, ...], answers: Answers) -> Query:
-    """How many rows are predicted as one of some classes."""
+    """How many rows are predicted as one of some classes; wrong in the direction of the truth."""
     value, correct, truth = (
         float(np.isin(classes, labels).sum())
         for classes in (answers.predicted, answers.clean, answers.truth)
     )
     shape = answers.probabilities.shape
     weights = np.sum([count_of(label, shape) for label in labels], axis=0)
-    return Query(name, _towards(value, correct, truth) * weights, value, correct, truth)
+    direction = 1.0 if value <= truth else -1.0
+    return Query(name, direction * weights, direction, value, correct, truth)
 
 
 def joined(name: str, left: Mask, right: Mask, answers: Answers) -> Query:
@@ -97,7 +106,7 @@ def joined(name: str, left: Mask, right: Mask, answers: Answers) -> Query:
         float(_pairs(classes[left], classes[right], width))
         for classes in (answers.predicted, answers.clean)
     )
-    return Query(name, weights, value, correct, 0.0)
+    return Query(name, weights, -1.0, value, correct, 0.0)
 
 
 def _pairs(left: NDArray[np.int64], right: NDArray[np.int64], width: int) -> int:
@@ -111,14 +120,5 @@ def _share(name: str, rows: Mask, answers: Answers) -> Query:
         for classes in (answers.predicted, answers.clean, answers.truth)
     )
     weights = share_of(1, rows)
-    return Query(name, _towards(value, correct, truth) * weights, value, correct, truth)
-
-
-def _towards(value: float, correct: float, truth: float) -> float:
-    """+1 for an answer that is too low, -1 for one that is too high.
-
-    What the clean model answers decides, and the true classes where it answers the same: a model
-    that never saw an error may count fewer 7s than there are, and 1s labelled 7 then bring the
-    count nearer to the truth. Deleting them is no answer to a complaint that there are too few.
-    """
-    return 1.0 if (correct - value or truth - value) >= 0 else -1.0
+    direction = 1.0 if value <= truth else -1.0
+    return Query(name, direction * weights, direction, value, correct, truth)

@@ -100,7 +100,8 @@ def saved(size: Size) -> list[Record]:
 
 def _save(size: Size, runs: list[Record]) -> None:
     command = f"python -m experiments.paper.sweep --size {size}"
-    results.save(f"paper_{size}", command=command, settings={"size": size}, runs=runs)
+    settings = {"size": size, "seeds": sorted({run["seed"] for run in runs})}
+    results.save(f"paper_{size}", command=command, settings=settings, runs=runs)
 
 
 def measure(cell: Cell) -> Record:
@@ -108,21 +109,21 @@ def measure(cell: Cell) -> Record:
     began = time.perf_counter()
     made, far = task(cell), effort(cell)
     trained = time.perf_counter() - began
-    answers = _answers(made)
+    answers = answers_of(made)
     asked = queries(cell, made.pool, answers)
-    curvature = _curvature(made, far)
-    pairs = _pairs(made, curvature, far)
-    along_rows = _projected(made, made.training, pairs.vectors)
+    curvature = curvature_of(made, far)
+    pairs = pairs_of(made, curvature, far)
+    along_rows = projected(made, made.training, pairs.vectors)
     repair = _repaired(made, pairs.vectors, along_rows)
-    gradients = [_gradient(made, query) for query in asked]
+    gradients = [gradient_of(made, query.weights) for query in asked]
     by_step = _by_step(made, curvature, gradients, far.steps)
     found = []
     for query, gradient, steps in zip(asked, gradients, by_step, strict=True):
         along = pairs.vectors.astype(np.float64) @ gradient
-        curve = _by_k(along_rows, along, pairs, made.corrupted)
+        curve = by_k(along_rows, along, pairs, made.corrupted)
         entry = _about(query) | {"k": curve, "steps": steps}
         if repair is not None:
-            entry["denoised"] = _by_k(along_rows - repair, along, pairs, made.corrupted)
+            entry["denoised"] = by_k(along_rows - repair, along, pairs, made.corrupted)
         found.append(entry)
     record: Record = asdict(cell) | {
         "cell": cell.name,
@@ -135,7 +136,7 @@ def measure(cell: Cell) -> Record:
         "accuracy": round(float((answers.predicted == answers.truth).mean()), 4),
         "accuracy_clean": round(float((answers.clean == answers.truth).mean()), 4),
         "eigenvalues": [float(f"{value:.4g}") for value in pairs.values],
-        "chosen_k": _chosen(made, pairs),
+        "chosen_k": chosen_k(made, pairs),
         "queries": found,
         "swept": _swept(made, answers, pairs, along_rows),
         "train_seconds": round(trained, 1),
@@ -144,7 +145,8 @@ def measure(cell: Cell) -> Record:
     return record | {"summary": _summary(record)}
 
 
-def _answers(made: Task) -> Answers:
+def answers_of(made: Task) -> Answers:
+    """Probabilities and classes of the inference rows."""
     found, clean = (
         np.asarray(model.probabilities(made.pool.inference, batch_size=2 * made.batch), np.float64)
         for model in (made.model, made.clean)
@@ -153,7 +155,8 @@ def _answers(made: Task) -> Answers:
     return Answers(found, found.argmax(axis=1), clean.argmax(axis=1), truth)
 
 
-def _curvature(made: Task, far: Effort) -> Curvature:
+def curvature_of(made: Task, far: Effort) -> Curvature:
+    """Of all training rows, or of a sample with the same classes."""
     sample = None
     if far.rows is not None and far.rows < made.training.num_rows:
         strata = Strata(made.training.labels, seed=0)
@@ -161,7 +164,8 @@ def _curvature(made: Task, far: Effort) -> Curvature:
     return Curvature.of(made.model, made.training, sample=sample, batch_size=made.batch)
 
 
-def _pairs(made: Task, curvature: Curvature, far: Effort) -> Eigenpairs:
+def pairs_of(made: Task, curvature: Curvature, far: Effort) -> Eigenpairs:
+    """As many as the curves need."""
     most = min(far.most, made.model.num_params)
     return find_eigenpairs(curvature, most, num_classes=_classes(made), tolerance=1e-3)
 
@@ -170,12 +174,13 @@ def _classes(made: Task) -> int:
     return int(made.pool.labels.max()) + 1
 
 
-def _chosen(made: Task, pairs: Eigenpairs) -> int:
+def chosen_k(made: Task, pairs: Eigenpairs) -> int:
+    """What the library takes."""
     many = is_determined(made.training.num_rows, made.model.num_params)
     return choose_k(pairs.values, _classes(made), many=many) or len(pairs.values)
 
 
-def _projected(made: Task, training: TrainingSet, vectors: Any) -> Floats:
+def projected(made: Task, training: TrainingSet, vectors: Any) -> Floats:
     """⟨∇ℓ(z), v⟩ (n, k)."""
     found = project_training(made.model, training, vectors, batch_size=made.batch)
     return found.gradients.astype(np.float64)
@@ -187,20 +192,20 @@ def _repaired(made: Task, vectors: Any, before: Floats) -> Floats | None:
         return None
     assert made.images is not None
     inputs = made.pool.of_images(denoised(made.images))
-    found = _projected(made, TrainingSet.checked(made.model, inputs, made.training.labels), vectors)
+    found = projected(made, TrainingSet.checked(made.model, inputs, made.training.labels), vectors)
     assert found.shape == before.shape
     return found
 
 
-def _gradient(made: Task, query: Query) -> Floats:
-    """∇q (d,)."""
+def gradient_of(made: Task, weights: Floats) -> Floats:
+    """∇q (d,) for ∂q/∂P (V, R)."""
     found = gradient_of_probabilities(
-        made.model, made.pool.inference, query.weights, batch_size=2 * made.batch
+        made.model, made.pool.inference, weights, batch_size=2 * made.batch
     )
     return np.asarray(found, np.float64)
 
 
-def _by_k(
+def by_k(
     rows: Floats, along: Floats, pairs: Eigenpairs, corrupted: NDArray[np.bool_]
 ) -> list[float]:
     """AUC_R with 1, 2, ... eigenpairs."""
@@ -220,20 +225,25 @@ def _by_step(
         if not solutions:
             out.append([])
             continue
-        scores = _projected(made, made.training, jnp.asarray(np.stack(solutions))).T
+        scores = projected(made, made.training, jnp.asarray(np.stack(solutions))).T
         out.append([round(float(auc_r(row, made.corrupted)), 4) for row in scores])
     return out
 
 
 def _swept(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> list[list[Any]]:
-    """Figure 13: [query, relative error, peak AUC_R] of many complaints about label errors."""
+    """Figure 13: [query, relative error, peak AUC_R, another] of many complaints about label errors.
+
+    The first peak is of the complaint that asks for the answer under the true classes, the second
+    of that which asks for the answer of the clean model.
+    """
     if made.cell.corruption != "flip" or made.cell.data not in ("mnist", "cifar10"):
         return []
     found: list[list[Any]] = []
     for query in swept(answers, joins=_JOINS, seed=made.cell.seed):
-        along = pairs.vectors.astype(np.float64) @ _gradient(made, query)
-        peak = max(_by_k(rows, along, pairs, made.corrupted))
-        found.append([query.name, round(query.relative_error, 4), peak])
+        along = pairs.vectors.astype(np.float64) @ gradient_of(made, query.weights)
+        signs = (1, -1 if query.away_from_clean else 1)
+        peaks = [max(by_k(rows, sign * along, pairs, made.corrupted)) for sign in signs]
+        found.append([query.name, round(query.relative_error, 4), *peaks])
     return found
 
 

@@ -25,9 +25,10 @@ from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
 # The class that is spoilt, what it is flipped to, and the second pair: 1 and 7 of MNIST, trousers
-# and sneakers, automobiles and horses.
+# and sneakers, automobiles and horses. Of two classes, the negative one is flipped.
 SPOILT, TARGET = 1, 7
 PAIRS = {"flip": [(SPOILT, TARGET)], "two flips": [(SPOILT, TARGET), (4, 9)]}
+_OF_TWO_CLASSES = [(0, 1)]
 _BLEMISHES: dict[str, Blemish] = {"blur": blurred, "salt": salted}
 
 
@@ -113,7 +114,8 @@ def task(cell: Cell) -> Task:
 def _planted(cell: Cell, pool: Pool) -> tuple[Floats | None, Corruption]:
     """Training images, spoilt where the cell says so, and labels."""
     if cell.corruption in PAIRS:
-        pairs = [(0, 1)] if cell.data == "sst2" else PAIRS[cell.corruption]
+        binary = cell.data in ("sst2", "adult")
+        pairs = _OF_TWO_CLASSES if binary else PAIRS[cell.corruption]
         return pool.images, flip_classes(pool.labels, pairs, rate=cell.rate, seed=cell.seed)
     if cell.corruption == "men":
         return None, flip_private_men(data.adult(), rate=cell.rate, seed=cell.seed)

@@ -1,0 +1,215 @@
+"""Figure 11: complaints about single predictions, relevant ones against adversarial ones.
+
+40 % of a class is labelled as another: automobiles as horses, 1s as 7s. A relevant row is of the
+first class, and only the model trained on clean data says so: it should be of its class. An
+adversarial row is of the other class, and predicted right: it should stay so, with Y times the
+weight. As many of one as of the other.
+
+    python -m experiments.paper.fig11 [--size small|full]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import results
+from experiments.paper import figures, records
+from experiments.paper.cells import SIZES, Cell, Size
+from experiments.paper.records import Run
+from experiments.plots import BLACK, BLUE, GREEN, ORANGE, RED, SKY, picture
+from rainpp.errors import DataError
+
+if TYPE_CHECKING:
+    from experiments.paper.queries import Answers
+    from experiments.paper.tasks import Task
+
+NAME = "paper_fig11"
+RATE = 0.4
+RATIOS = (0, 1, 2, 5, 10, 20, 50, 100)
+COUNTS = (1, 2, 5, 10, 20, 50, 100)
+DRAWS = 3  # of the rows, where there are more than are asked about
+EFFECTIVE = 5  # up to this ratio the paper finds most errors
+_COLOURS = (SKY, GREEN, ORANGE, RED, BLUE, BLACK)
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+def wanted(size: Size) -> list[Cell]:
+    """CIFAR-10 as in the paper; MNIST beside it, whose small network is a good one."""
+    deep = "wrn26" if size == "full" else "wrn10"
+    return [Cell(*kind, "flip", RATE, 0, size) for kind in (("cifar10", deep), ("mnist", "mlp"))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="small")
+    size = parser.parse_args().size
+    runs = records.saved(size, NAME)
+    for cell in wanted(size):
+        if cell.name in {run["cell"] for run in runs}:
+            continue
+        try:
+            runs.append(measure(cell))
+        except DataError as problem:
+            print(f"{cell.name}: left out, {problem}", flush=True)
+            continue
+        settings = {"ratios": RATIOS, "draws": DRAWS, "seeds": [0]}
+        command = f"python -m experiments.paper.fig11 --size {size}"
+        results.save(f"{NAME}_{size}", command=command, settings=settings, runs=runs)
+    show()
+
+
+def measure(cell: Cell) -> Run:
+    """Curves of AUC_R by k for every number of rows, ratio and draw."""
+    from experiments.paper import sweep  # networks need Flax, drawing does not
+    from experiments.paper.tasks import task
+
+    made, far = task(cell), sweep.effort(cell)
+    answers = sweep.answers_of(made)
+    pairs = sweep.pairs_of(made, sweep.curvature_of(made, far), far)
+    scorer = _Scorer(made, answers, pairs, sweep.projected(made, made.training, pairs.vectors))
+    relevant, adversarial = point_rows(answers)
+    apart = np.flatnonzero(answers.predicted != answers.clean)
+    corrections = scorer.along(apart, answers.clean[apart])
+    return asdict(cell) | {
+        "cell": cell.name,
+        "parameters": made.model.num_params,
+        "train_rows": made.training.num_rows,
+        "form": made.pool.form,
+        "accuracy": round(float((answers.predicted == answers.truth).mean()), 4),
+        "accuracy_clean": round(float((answers.clean == answers.truth).mean()), 4),
+        "chosen_k": sweep.chosen_k(made, pairs),
+        "relevant": len(relevant),
+        "adversarial": len(adversarial),
+        "apart": len(apart),
+        "corrections": scorer.curve(corrections),
+        "points": list(_points(scorer, relevant, adversarial)),
+    }
+
+
+def point_rows(answers: Answers) -> tuple[Rows, Rows]:
+    """Relevant and adversarial rows of the inference set."""
+    from experiments.paper.tasks import SPOILT, TARGET
+
+    spoilt = answers.truth == SPOILT
+    relevant = spoilt & (answers.predicted != SPOILT) & (answers.clean == SPOILT)
+    adversarial = (answers.truth == TARGET) & (answers.predicted == TARGET)
+    return np.flatnonzero(relevant), np.flatnonzero(adversarial)
+
+
+def _points(scorer: _Scorer, relevant: Rows, adversarial: Rows) -> Iterator[Run]:
+    from experiments.paper.tasks import SPOILT, TARGET
+
+    most = min(len(relevant), len(adversarial))
+    for count in sorted({min(count, most) for count in COUNTS} - {0}):
+        for draw in range(DRAWS if count < most else 1):
+            generator = np.random.default_rng((count, draw))
+            parts = (
+                scorer.along(generator.permutation(rows)[:count], np.full(count, label))
+                for rows, label in ((relevant, SPOILT), (adversarial, TARGET))
+            )
+            for_relevant, for_adversarial = parts
+            for ratio in RATIOS:
+                curve = scorer.curve(for_relevant + ratio * for_adversarial)
+                yield {"count": count, "draw": draw, "ratio": ratio, "k": curve}
+
+
+@dataclass(frozen=True, eq=False)
+class _Scorer:
+    """AUC_R of complaints about a trained cell.
+
+    Attributes
+    ----------
+    rows : ⟨∇ℓ(z), vᵢ⟩ (n, k).
+    """
+
+    made: Task
+    answers: Answers
+    pairs: Any
+    rows: Floats
+
+    def along(self, rows: Rows, labels: NDArray[Any]) -> Floats:
+        """⟨∇Σp, vᵢ⟩ (k,) of the probabilities that some rows are of some classes."""
+        from experiments.paper import sweep
+
+        weights = np.zeros_like(self.answers.probabilities)
+        weights[rows, labels] = 1.0
+        return self.pairs.vectors.astype(np.float64) @ sweep.gradient_of(self.made, weights)
+
+    def curve(self, along: Floats) -> list[float]:
+        """AUC_R by k."""
+        from experiments.paper import sweep
+
+        return sweep.by_k(self.rows, along, self.pairs, self.made.corrupted)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def known() -> list[Run]:
+    """Full records where there are some, otherwise small ones, by data set."""
+    full = records.saved("full", NAME)
+    there = {run["data"] for run in full}
+    return [*full, *(run for run in records.saved("small", NAME) if run["data"] not in there)]
+
+
+def peaks(run: Run, count: int) -> list[float]:
+    """Mean peak AUC_R over the draws, by ratio."""
+    return _by_ratio(run, count, max)
+
+
+def chosen(run: Run, count: int) -> list[float]:
+    """The same at the k the library takes."""
+    return _by_ratio(run, count, lambda curve: records.at(curve, run["chosen_k"]))
+
+
+def _by_ratio(run: Run, count: int, read: Any) -> list[float]:
+    return [
+        statistics.mean(read(point["k"]) for point in records.of(run["points"], count=count, ratio=y))
+        for y in RATIOS
+    ]
+
+
+def counts(run: Run) -> list[int]:
+    """Numbers of rows complained about."""
+    return sorted({point["count"] for point in run["points"]})
+
+
+def show() -> None:
+    """Draw what there is, and print."""
+    runs = known()
+    if not runs:
+        print(f"{NAME}: nothing of it has been measured")
+        return
+    _draw(runs)
+    print(results.FOLDER / f"{NAME}.svg")
+    for run in runs:
+        print(f"{run['cell']}: corrections of all {run['apart']} rows {max(run['corrections']):.3f}")
+        for count in counts(run):
+            print(f"  {count} and {count}:", " ".join(f"{auc:.3f}" for auc in peaks(run, count)))
+
+
+def _draw(runs: list[Run]) -> None:
+    places = list(range(len(RATIOS)))
+    with picture(NAME, len(runs)) as panels:
+        for axes, run in zip(panels, runs, strict=True):
+            figures.framed(axes, title=records.title(run), across="Y, weight of the adversarial rows")
+            shown = counts(run)[-len(_COLOURS) :]
+            for count, colour in zip(shown, _COLOURS, strict=False):
+                label = f"{count} and {count} rows"
+                axes.plot(places, peaks(run, count), "o-", ms=3, color=colour, label=label)
+            axes.set_xticks(places, [str(ratio) for ratio in RATIOS])
+            figures.explained(axes, "lower left")
+        panels[0].set_ylabel("peak AUC_R")
+
+
+if __name__ == "__main__":
+    main()
