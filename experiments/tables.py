@@ -16,6 +16,7 @@ from experiments import (
     tables_latency,
     tables_offline,
     tables_online,
+    tables_paper,
     tables_peers,
     tables_processes,
     tables_repairs,
@@ -60,6 +61,10 @@ def render() -> str:
         "mnist_flips": _mnist,
         "mnist_flips_mlp": _mnist,
         "adult": _adult,
+        "paper_small": tables_paper.quality,
+        "paper_full": tables_paper.at_full_size,
+        "paper_fig11_small": tables_paper.point_complaints,
+        "paper_fig11_full": tables_paper.at_full_size,
         "sign": _sign,
         "latency": tables_latency.latency,
         "fidelity": tables_fidelity.fidelity,
@@ -355,9 +360,14 @@ def _footer(body: Run) -> str:
     where = body["environment"]
     versions = ", ".join(f"{name} {value}" for name, value in where["versions"].items())
     return (
-        f"`{body['command']}`, seeds {body['settings'].get('seeds', [0])}; {where['device']}, "
+        f"`{body['command']}`, seeds {_seeds(body)}; {where['device']}, "
         f"{where['cores']} cores, Python {where['python']}, {versions}.\n"
     )
+
+
+def _seeds(body: Run) -> list[int]:
+    known = body["settings"].get("seeds")
+    return known or sorted({run.get("seed", 0) for run in body["runs"]})
 
 
 def _groups(runs: list[Run], *keys: str) -> list[tuple[tuple[Any, ...], list[Run]]]:

@@ -36,6 +36,7 @@ RATIOS = (0, 1, 2, 5, 10, 20, 50, 100)
 COUNTS = (1, 2, 5, 10, 20, 50, 100)
 DRAWS = 3  # of the rows, where there are more than are asked about
 EFFECTIVE = 5  # up to this ratio the paper finds most errors
+PAPER = 0.86  # peak of the complaints about all predictions in which the two models differ (§6.8.1)
 _COLOURS = (SKY, GREEN, ORANGE, RED, BLUE, BLACK)
 
 Floats = NDArray[np.float64]
@@ -173,7 +174,9 @@ def chosen(run: Run, count: int) -> list[float]:
 
 def _by_ratio(run: Run, count: int, read: Any) -> list[float]:
     return [
-        statistics.mean(read(point["k"]) for point in records.of(run["points"], count=count, ratio=y))
+        statistics.mean(
+            read(point["k"]) for point in records.of(run["points"], count=count, ratio=y)
+        )
         for y in RATIOS
     ]
 
@@ -192,7 +195,9 @@ def show() -> None:
     _draw(runs)
     print(results.FOLDER / f"{NAME}.svg")
     for run in runs:
-        print(f"{run['cell']}: corrections of all {run['apart']} rows {max(run['corrections']):.3f}")
+        print(
+            f"{run['cell']}: corrections of all {run['apart']} rows {max(run['corrections']):.3f}"
+        )
         for count in counts(run):
             print(f"  {count} and {count}:", " ".join(f"{auc:.3f}" for auc in peaks(run, count)))
 
@@ -201,7 +206,9 @@ def _draw(runs: list[Run]) -> None:
     places = list(range(len(RATIOS)))
     with picture(NAME, len(runs)) as panels:
         for axes, run in zip(panels, runs, strict=True):
-            figures.framed(axes, title=records.title(run), across="Y, weight of the adversarial rows")
+            figures.framed(
+                axes, title=records.title(run), across="Y, weight of the adversarial rows"
+            )
             shown = counts(run)[-len(_COLOURS) :]
             for count, colour in zip(shown, _COLOURS, strict=False):
                 label = f"{count} and {count} rows"

@@ -6,6 +6,7 @@ python -m experiments.paper.fig12 [--size small|full]
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -43,7 +44,7 @@ def _draw(runs: list[Run]) -> None:
 
 def _line(
     runs: list[Run], query: str, axes: figures.Axes, colour: str,
-    value: Callable[[Asked], float], **style: str,
+    value: Callable[[Asked], float], **style: Any,
 ) -> None:  # fmt: skip
     points = [(rate, records.mean_of(asked, value)) for rate, asked in by_rate(runs, query)]
     rates, means = zip(*points, strict=True)
@@ -52,8 +53,7 @@ def _line(
 
 def _lines(runs: list[Run]) -> list[str]:
     return [
-        f"{query} {rate:.0%}: difference {records.mean_of(asked, lambda one: one.relative_error):.2f}, "
-        f"peak {records.mean_of(asked, lambda one: one.peak):.3f}, "
+        f"{query} {rate:.0%}: peak {records.mean_of(asked, lambda one: one.peak):.3f}, "
         f"library's k {records.mean_of(asked, lambda one: one.chosen):.3f}"
         for query in QUERIES
         for rate, asked in by_rate(runs, query)

@@ -5,7 +5,8 @@ python -m experiments.paper.fig13 [--size small|full]
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from experiments.paper.records import Run
 from experiments.plots import BLUE, RED, picture
 
 LARGE, SMALL = 0.25, 0.05  # the vertical lines of the paper
+BANDS = {
+    f"over {LARGE:.0%}": (LARGE, float("inf")),
+    f"{SMALL:.0%} to {LARGE:.0%}": (SMALL, LARGE),
+    f"up to {SMALL:.0%}": (-1.0, SMALL),
+}
 GOOD = 0.9
 # Where the clean model answers zero an error has no relative size; such answers were saved as more
 # than this, and are drawn at the right edge.
@@ -25,12 +31,24 @@ _EDGE = 30.0
 
 @dataclass(frozen=True)
 class Point:
-    """A complaint: how wrong its answer is, and the peak AUC_R."""
+    """A complaint: how wrong its answer is, and what it finds.
+
+    Attributes
+    ----------
+    error : relative, against the answer of the model trained on clean data.
+    peak : AUC_R of the complaint that asks for the answer under the true classes.
+    to_clean : of that which asks for the answer of the clean model.
+    relaxed_error : like `error`, of answers under probabilities.
+
+    The last two are None in old records.
+    """
 
     run: Run
     query: str
     error: float
     peak: float
+    to_clean: float | None = None
+    relaxed_error: float | None = None
 
     @property
     def kind(self) -> str:
@@ -48,11 +66,14 @@ def _wants(cell: Cell) -> bool:
 
 
 def points(runs: list[Run]) -> list[Point]:
-    """Of all complaints."""
-    return [Point(run, *swept) for run in FIGURE.of(runs) for swept in run["swept"]]
+    """Of all complaints; a join and the same with its sides exchanged are one."""
+    found = (Point(run, *swept) for run in FIGURE.of(runs) for swept in run["swept"])
+    return list(
+        {(point.run["cell"], frozenset(point.query.split())): point for point in found}.values()
+    )
 
 
-def between(found: list[Point], low: float, high: float = float("inf")) -> list[Point]:
+def between(found: list[Point], low: float, high: float) -> list[Point]:
     """Those whose error is larger than `low`, up to `high`."""
     return [point for point in found if low < point.error <= high]
 
@@ -62,31 +83,60 @@ def good(found: list[Point]) -> int:
     return sum(point.peak > GOOD for point in found)
 
 
+def towards_clean(found: list[Point]) -> list[Point]:
+    """The same complaints asking for the answers of the clean model, where that is known."""
+    return [replace(point, peak=point.to_clean) for point in found if point.to_clean is not None]
+
+
+def relaxed(found: list[Point]) -> list[Point]:
+    """The same complaints by the errors of their relaxed answers, where those are known."""
+    return [
+        replace(point, error=point.relaxed_error)
+        for point in found
+        if point.relaxed_error is not None
+    ]
+
+
+Reading = Callable[[list[Point]], list[Point]]
+READINGS: dict[str, Reading] = {
+    "true answer": list,
+    "clean model's answer": towards_clean,
+    "true answer, by the error of relaxed answers": relaxed,
+}
+
+
 def _draw(runs: list[Run]) -> None:
     parts = list(records.groups(runs, "data"))
-    with picture(FIGURE.name, len(parts)) as panels:
-        for axes, ((data,), part) in zip(panels, parts, strict=True):
-            figures.framed(axes, title=records.DATA[data], across="relative error of the answer")
-            axes.set_xscale("symlog", linthresh=0.01)
-            axes.set_xlim(-0.001, 1.3 * _EDGE)
-            for line, colour in ((LARGE, RED), (SMALL, BLUE)):
-                axes.axvline(line, color=colour, lw=0.8)
-            for (network,), group in records.groups(part, "network"):
-                found = points(group)
-                errors = np.minimum([point.error for point in found], _EDGE)
-                peaks = [point.peak for point in found]
-                axes.plot(errors, peaks, "o", ms=3, mfc="none", mec=NETWORKS[network], label=network)
-            figures.explained(axes, "lower right")
+    with picture(FIGURE.name, 2 * len(parts)) as panels:
+        for place, ((data,), part) in enumerate(parts):
+            for axes, error in zip(panels[2 * place :], ("answer", "relaxed answer"), strict=False):
+                across = f"relative error of the {error}"
+                figures.framed(axes, title=records.DATA[data], across=across)
+                _panel(axes, part, list if error == "answer" else relaxed)
         panels[0].set_ylabel("peak AUC_R")
+        figures.explained(panels[0], "center right")
+
+
+def _panel(axes: figures.Axes, runs: list[Run], read: Reading) -> None:
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set_xlim(-0.001, 1.3 * _EDGE)
+    axes.set_xticks([0, 0.01, 0.1, 1, 10], ["0", "1%", "10%", "100%", "1000%"])
+    for line, colour in ((LARGE, RED), (SMALL, BLUE)):
+        axes.axvline(line, color=colour, lw=0.8)
+    for (network,), group in records.groups(runs, "network"):
+        found = read(points(group))
+        errors = np.minimum([point.error for point in found], _EDGE)
+        peaks = [point.peak for point in found]
+        axes.plot(errors, peaks, "o", ms=3, mfc="none", mec=NETWORKS[network], label=network)
 
 
 def _lines(runs: list[Run]) -> list[str]:
     found = points(runs)
-    parts = {"> 25 %": (LARGE,), "5 - 25 %": (SMALL, LARGE), "<= 5 %": (-1.0, SMALL)}
     return [
-        f"relative error {name}: AUC_R > {GOOD} in {good(part)} of {len(part)}"
-        for name, bounds in parts.items()
-        if (part := between(found, *bounds))
+        f"{reading}, relative error {name}: AUC_R > {GOOD} in {good(part)} of {len(part)}"
+        for reading, read in READINGS.items()
+        for name, bounds in BANDS.items()
+        if (part := between(read(found), *bounds))
     ]
 
 

@@ -57,6 +57,14 @@ def compared(runs: list[Run]) -> list[Interventions]:
     ]  # fmt: skip
 
 
+def ends(found: list[Interventions]) -> list[tuple[Interventions, Interventions]]:
+    """Lowest and highest rate of every network and query that has two."""
+    grouped: dict[tuple[str, str], list[Interventions]] = {}
+    for one in found:
+        grouped.setdefault((records.title(one.run), one.query), []).append(one)
+    return [(part[0], part[-1]) for part in grouped.values() if len(part) > 1]
+
+
 def _draw(runs: list[Run]) -> None:
     parts = list(records.groups(runs, "data", "network"))
     with picture(FIGURE.name, len(parts), width=2.6) as panels:

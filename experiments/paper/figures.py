@@ -78,7 +78,7 @@ def framed(axes: Axes, *, title: str, across: str) -> None:
     axes.set_ylim(-0.03, 1.05)
 
 
-def explained(axes: Axes, place: str = "best", *, columns: int = 1) -> None:
+def explained(axes: Axes, place: Any = "best", *, columns: int = 1) -> None:
     """What is what."""
     axes.legend(frameon=False, fontsize=8, loc=place, ncols=columns)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class Query:
     value : the answer under the likeliest classes.
     correct : the answer of the model trained on clean data.
     truth : the answer under the true classes.
+    relaxed, relaxed_correct : the first two under probabilities.
     """
 
     name: str
@@ -35,11 +37,18 @@ class Query:
     value: float
     correct: float
     truth: float
+    relaxed: float
+    relaxed_correct: float
 
     @property
     def relative_error(self) -> float:
         """How far the answer is from that of the clean model."""
-        return abs(self.value - self.correct) / max(abs(self.correct), 1e-9)
+        return _relative(self.value, self.correct)
+
+    @property
+    def relaxed_error(self) -> float:
+        """The same of relaxed answers."""
+        return _relative(self.relaxed, self.relaxed_correct)
 
     @property
     def away_from_clean(self) -> bool:
@@ -47,14 +56,34 @@ class Query:
         return self.direction * (self.correct - self.value) < 0
 
 
+def _relative(value: float, correct: float) -> float:
+    return abs(value - correct) / max(abs(correct), 1e-9)
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Probabilities (V, R) of the model with errors; classes under it, a clean one, in truth."""
+    """What is predicted and what is true.
+
+    Attributes
+    ----------
+    probabilities : (V, R) of the model with errors.
+    of_clean : (V, R) of its twin trained on clean data.
+    truth : (V,) classes.
+    """
 
     probabilities: Floats
-    predicted: NDArray[np.int64]
-    clean: NDArray[np.int64]
+    of_clean: Floats
     truth: NDArray[np.int64]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Likeliest classes."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def clean(self) -> NDArray[np.int64]:
+        """Likeliest classes of the twin."""
+        return self.of_clean.argmax(axis=1)
 
 
 def queries(cell: Cell, pool: Pool, answers: Answers) -> list[Query]:
@@ -86,39 +115,45 @@ def swept(answers: Answers, *, joins: int, seed: int) -> Iterator[Query]:
 
 def counted(name: str, labels: tuple[int, ...], answers: Answers) -> Query:
     """How many rows are predicted as one of some classes; wrong in the direction of the truth."""
-    value, correct, truth = (
-        float(np.isin(classes, labels).sum())
-        for classes in (answers.predicted, answers.clean, answers.truth)
-    )
     shape = answers.probabilities.shape
-    weights = np.sum([count_of(label, shape) for label in labels], axis=0)
-    direction = 1.0 if value <= truth else -1.0
-    return Query(name, direction * weights, direction, value, correct, truth)
+    gradient = np.sum([count_of(label, shape) for label in labels], axis=0)
+    return _query(name, lambda found: found[:, list(labels)].sum(), gradient, answers)
 
 
 def joined(name: str, left: Mask, right: Mask, answers: Answers) -> Query:
     """How many pairs of a left and a right row are predicted equal; it should be none."""
     inside = left | right
-    weights = np.zeros(answers.probabilities.shape)
-    weights[inside] = join_of(answers.probabilities[inside], left[inside])
-    width = answers.probabilities.shape[1]
-    value, correct = (
-        float(_pairs(classes[left], classes[right], width))
-        for classes in (answers.predicted, answers.clean)
-    )
-    return Query(name, weights, -1.0, value, correct, 0.0)
+    gradient = np.zeros_like(answers.probabilities)
+    gradient[inside] = -join_of(answers.probabilities[inside], left[inside])
 
+    def pairs(found: Floats) -> Any:
+        return found[left].sum(axis=0) @ found[right].sum(axis=0)
 
-def _pairs(left: NDArray[np.int64], right: NDArray[np.int64], width: int) -> int:
-    counts = (np.bincount(side, minlength=width) for side in (left, right))
-    return int(np.multiply(*counts).sum())
+    return _query(name, pairs, gradient, answers, direction=-1.0)
 
 
 def _share(name: str, rows: Mask, answers: Answers) -> Query:
+    return _query(name, lambda found: found[rows, 1].mean(), share_of(1, rows), answers)
+
+
+def _query(
+    name: str,
+    answer: Callable[[Floats], Any],
+    gradient: Floats,
+    answers: Answers,
+    direction: float | None = None,
+) -> Query:
+    """A complaint about a function of probabilities (V, R), which certain ones answer as SQL does.
+
+    Parameters
+    ----------
+    direction : towards the truth where it is None.
+    """
+    certain = np.eye(gradient.shape[1])
     value, correct, truth = (
-        float((classes[rows] == 1).mean())
+        float(answer(certain[classes]))
         for classes in (answers.predicted, answers.clean, answers.truth)
     )
-    weights = share_of(1, rows)
-    direction = 1.0 if value <= truth else -1.0
-    return Query(name, direction * weights, direction, value, correct, truth)
+    relaxed = (float(answer(found)) for found in (answers.probabilities, answers.of_clean))
+    sign = direction or (1.0 if value <= truth else -1.0)
+    return Query(name, sign * gradient, sign, value, correct, truth, *relaxed)

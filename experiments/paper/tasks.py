@@ -223,9 +223,9 @@ def _fitted(made: Trainee, inputs: PyTree, labels: Labels) -> rainpp.Model:
     path = _cache() / f"{_content(made, inputs, labels)}.npy"
     if path.exists():
         return made.model(unflat(np.load(path, allow_pickle=False), made.untrained()))
-    found = made.fitted(inputs, labels)
-    _save(path, flat(found))
-    return made.model(found)
+    values = flat(made.fitted(inputs, labels))
+    _save(path, values)
+    return made.model(unflat(values, made.untrained()))
 
 
 def _save(path: Path, values: np.ndarray) -> None:

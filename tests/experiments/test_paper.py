@@ -1,0 +1,247 @@
+"""The paper's cells at a size that takes seconds: errors, queries, the cache, a whole record."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from experiments import data
+from experiments.paper import fig11, networks, sweep, tasks
+from experiments.paper.blemishes import blurred, denoised, salted, spoil
+from experiments.paper.cells import Cell, cells
+from experiments.paper.networks import Sizes, Trainee, flat, unflat
+from experiments.paper.queries import Answers, counted, joined, queries, swept
+from rainpp.errors import DataError, ShapeError
+
+TINY = Cell("mnist", "logistic", "flip", 0.4)
+
+
+def smooth_images(count, channels=1):
+    """Gradients of grey between 0.2 and 0.8."""
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(0.2, 0.5, 28)[:, None] + np.linspace(0, 0.3, 28)[None, :]
+    shades = generator.uniform(0.8, 1, (count, 1, 1, channels))
+    return (ramp[None, :, :, None] * shades).astype(np.float32)
+
+
+def test_salt_and_pepper_hit_three_tenths_of_the_pixels_alike():
+    images = smooth_images(40)
+    spoilt = salted(images, 0)
+    hit = spoilt != images
+    assert hit.mean() == pytest.approx(0.3, abs=0.01)
+    assert set(np.unique(spoilt[hit])) == {0.0, 1.0}
+    assert spoilt[hit].mean() == pytest.approx(0.5, abs=0.02)
+    assert (salted(images, 1) != spoilt).any()
+
+
+def test_a_pixel_of_a_photo_is_spoilt_in_all_its_colours():
+    hit = salted(smooth_images(5, channels=3), 0) != smooth_images(5, channels=3)
+    assert_array_equal(hit.all(axis=-1), hit.any(axis=-1))
+
+
+def test_blur_keeps_the_mean_of_every_image_and_evens_it_out():
+    images = np.random.default_rng(0).random((6, 28, 28, 3)).astype(np.float32)
+    out = blurred(images, 0)
+    assert_allclose(out.mean(axis=(1, 2)), images.mean(axis=(1, 2)), atol=1e-4)
+    assert (out.std(axis=(1, 2)) < 0.3 * images.std(axis=(1, 2))).all()
+    assert_allclose(blurred(images[:1], 0)[0], out[0])  # images do not run into one another
+
+
+def test_the_median_filter_takes_most_of_salt_and_pepper_away():
+    images = smooth_images(10)
+    before = np.abs(salted(images, 0) - images).mean()
+    after = np.abs(denoised(salted(images, 0)) - images).mean()
+    assert after < before / 5
+    assert np.abs(denoised(images) - images).mean() < 0.01
+
+
+def test_only_the_rows_asked_for_are_spoilt():
+    images = smooth_images(6)
+    out = spoil(images, np.array([1, 4]), salted, seed=0)
+    changed = (out != images).any(axis=(1, 2, 3))
+    assert np.flatnonzero(changed).tolist() == [1, 4]
+    assert_array_equal(spoil(images, np.array([], int), salted, seed=0), images)
+
+
+# --- queries ------------------------------------------------------------------------------------
+
+
+def answers_of(rows=60, classes=10, seed=0):
+    generator = np.random.default_rng(seed)
+    found, clean = (generator.dirichlet(np.ones(classes), rows) for _ in range(2))
+    return Answers(found, clean, np.arange(rows) % classes)
+
+
+def every_query(answers):
+    left = answers.truth < 5
+    two = Answers(answers.probabilities[:, :2], answers.of_clean[:, :2], answers.truth % 2)
+    groups = {"Q4": left, "Q7": np.ones_like(left)}
+    pool = tasks.Pool(0, 0, 0, 0, None, groups, 0, "")
+    yield from queries(Cell("adult", "logistic", "men", 0.5), pool, two)
+    pool = replace(pool, groups={"left": left})
+    yield from queries(TINY, pool, answers)
+    yield from queries(Cell("mnist", "cnn", "two flips", 0.1), pool, answers)
+    yield from swept(answers, joins=3, seed=0)
+
+
+def test_weights_are_the_slopes_of_relaxed_answers_towards_the_better():
+    answers = answers_of()
+    change = np.random.default_rng(1).normal(size=answers.probabilities.shape)
+    step = 1e-6
+    up, down = (
+        replace(answers, probabilities=answers.probabilities + sign * step * change)
+        for sign in (1, -1)
+    )
+    count = 0
+    for middle, high, low in zip(*map(every_query, (answers, up, down)), strict=True):
+        slope = middle.direction * (high.relaxed - low.relaxed) / (2 * step)
+        found = (middle.weights * change[:, : middle.weights.shape[1]]).sum()
+        assert found == pytest.approx(slope, rel=1e-6), middle.name
+        count += 1
+    assert count == 2 + 2 + 6 + 13
+
+
+def test_a_join_counts_the_pairs_that_are_predicted_equal():
+    answers = answers_of()
+    left, right = answers.truth == 3, answers.truth >= 7
+    found = joined("join", left, right, answers)
+    for value, classes in ((found.value, answers.predicted), (found.correct, answers.clean)):
+        pairs = itertools.product(classes[left], classes[right])
+        assert value == sum(a == b for a, b in pairs)
+    assert found.truth == 0
+    assert found.direction == -1
+
+
+def test_a_complaint_asks_for_the_truth_even_away_from_the_clean_model():
+    truth = np.array([1, 1, 1, 0])
+    sure = np.eye(2)
+
+    def count(predicted, clean):
+        return counted("Q3", (1,), Answers(sure[predicted], sure[clean], truth))
+
+    low = count([1, 0, 0, 0], [1, 1, 0, 0])
+    assert (low.value, low.correct, low.truth) == (1, 2, 3)
+    assert (low.direction, low.away_from_clean) == (1, False)
+    assert low.relative_error == low.relaxed_error == 0.5
+    assert count([1, 1, 0, 0], [1, 0, 0, 0]).away_from_clean
+    assert count([1, 1, 1, 1], [1, 1, 0, 0]).direction == -1
+
+
+def test_relevant_rows_are_lost_to_the_errors_and_adversarial_ones_are_right():
+    sure = np.eye(10)
+    truth = np.array([1, 1, 1, 7, 7, 3])
+    answers = Answers(sure[[7, 7, 1, 7, 1, 7]], sure[[1, 7, 1, 7, 7, 3]], truth)
+    relevant, adversarial = fig11.point_rows(answers)
+    assert relevant.tolist() == [0]
+    assert adversarial.tolist() == [3]
+
+
+def test_the_cells_at_full_size_are_those_of_tables_2_and_3():
+    found = {(cell.data, cell.corruption) for cell in cells("full")}
+    assert found == {
+        ("mnist", "flip"), ("mnist", "two flips"), ("mnist", "blur class"), ("mnist", "blur all"),
+        ("mnist", "salt all"), ("mnist", "salt class"), ("fashion", "flip"),
+        ("fashion", "blur class"), ("fashion", "blur all"), ("fashion", "salt all"),
+        ("cifar10", "flip"), ("cifar10", "salt class"), ("cifar10", "blur all"),
+        ("cifar10", "salt all"), ("sst2", "flip"), ("adult", "flip"), ("adult", "men"),
+    }  # fmt: skip
+
+
+# --- trained cells ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Read once."""
+    try:
+        return data.mnist()
+    except DataError as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, digits):
+    """An empty one, for 300 rows of MNIST and 200 to ask about."""
+    monkeypatch.setattr(data, "mnist", lambda: digits)
+    monkeypatch.setitem(networks._SMALL, ("mnist", "logistic"), Sizes(300, 200))
+    monkeypatch.setenv("RAINPP_CHECKPOINTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """What is trained; parameters that depend on the labels come at once."""
+    found = []
+
+    def fitted(made, _, labels):
+        found.append(made)
+        return jax.tree.map(lambda leaf: leaf + labels.mean().astype(leaf.dtype), made.untrained())
+
+    monkeypatch.setattr(Trainee, "fitted", fitted)
+    return found
+
+
+def test_what_was_trained_is_read_again(cache, fits):
+    made = tasks.task(TINY)
+    assert len(fits) == len(list(cache.glob("*.npy"))) == 2  # and its clean twin
+    (cache / "mnist-logistic-0.npy.part").write_bytes(b"half")
+    again = tasks.task(TINY)
+    assert len(fits) == 2
+    assert_array_equal(again.model.theta, made.model.theta)
+    assert_array_equal(again.clean.theta, made.clean.theta)
+    assert (made.model.theta != made.clean.theta).any()
+    other = tasks.task(replace(TINY, rate=0.1))
+    assert len(fits) == 3  # the twin is the same
+    assert_array_equal(other.clean.theta, made.clean.theta)
+
+
+def test_saving_that_is_interrupted_leaves_nothing_to_read(cache, fits, monkeypatch):
+    def interrupted(file, *_, **__):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tasks.task(TINY)
+    assert [path.suffix for path in cache.iterdir()] == [".part"]
+    tasks.task(TINY)
+    assert len(fits) == 1 + 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_record_has_everything_that_is_drawn(monkeypatch):
+    monkeypatch.setattr(sweep, "_JOINS", 2)
+    monkeypatch.setattr(sweep, "effort", lambda _: sweep.Effort(12, 3, None))
+    record = sweep.measure(TINY)
+    assert record["train_rows"] == 300
+    assert record["corrupted_rows"] > 0
+    assert len(record["eigenvalues"]) == 12
+    assert record["eigenvalues"] == sorted(record["eigenvalues"], reverse=True)
+    assert [found["query"] for found in record["queries"]] == ["Q3", "Q1"]
+    for found in record["queries"]:
+        assert len(found["k"]) == 12
+        assert len(found["steps"]) == 3
+    assert max(record["queries"][0]["k"]) > 0.8
+    assert max(record["queries"][0]["steps"]) > 0.8
+    assert len(record["swept"]) == 12
+    assert all(len(entry) == 5 for entry in record["swept"])
+
+
+def test_numbers_of_a_structure_go_into_one_array_and_back():
+    structure = {"a": jnp.arange(6.0).reshape(2, 3), "b": (jnp.float32(7), jnp.arange(2))}
+    values = flat(structure)
+    assert values.dtype == np.float32
+    back = unflat(values, structure)
+    assert back["a"].dtype == structure["a"].dtype
+    assert_array_equal(back["a"], structure["a"])
+    assert_array_equal(back["b"][1], structure["b"][1])
+    for wrong in (values[:-1], np.append(values, 0)):
+        with pytest.raises(ShapeError, match="9 parameters"):
+            unflat(wrong, structure)
