@@ -27,30 +27,32 @@ class Step:
     module : in `experiments`.
     shows : what it measures.
     beyond : no part of the paper; at full size only.
+    drawn : from what `paper.sweep` has measured; not measured again by `--again`.
     """
 
     module: str
     shows: str
     beyond: bool = False
+    drawn: bool = False
 
 
 STEPS = (
     Step("paper.sweep", "AUC_R by eigenpairs and by conjugate-gradient steps, every cell"),
     Step("paper.fig1", "the headline: one complaint, by parameters"),
-    Step("paper.fig2", "spectra"),
-    Step("paper.fig3", "AUC_R by eigenpairs and steps"),
-    Step("paper.fig4", "peak AUC_R, Rain against Rain++"),
-    Step("paper.fig5", "share of the peak by k"),
+    Step("paper.fig2", "spectra", drawn=True),
+    Step("paper.fig3", "AUC_R by eigenpairs and steps", drawn=True),
+    Step("paper.fig4", "peak AUC_R, Rain against Rain++", drawn=True),
+    Step("paper.fig5", "share of the peak by k", drawn=True),
     Step("paper.fig6", "online time, and Table 4"),
     Step("paper.fig7", "query gradients"),
     Step("paper.fig8", "time by interventions"),
     Step("paper.fig9", "streams"),
     Step("paper.fig10", "offline time"),
     Step("paper.fig11", "relevant and adversarial point complaints"),
-    Step("paper.table5", "two kinds of errors"),
-    Step("paper.fig12", "ADULT"),
-    Step("paper.fig13", "relative error against AUC_R"),
-    Step("paper.fig15", "interventions"),
+    Step("paper.table5", "two kinds of errors", drawn=True),
+    Step("paper.fig12", "ADULT", drawn=True),
+    Step("paper.fig13", "relative error against AUC_R", drawn=True),
+    Step("paper.fig15", "interventions", drawn=True),
     Step("paper.train_rank_fix", "train, rank, delete, train again"),
     Step("mnist_flips", "one-shot ranking of flipped digits, through SQL", beyond=True),
     Step("adult", "ADULT through SQL", beyond=True),
@@ -65,7 +67,7 @@ STEPS = (
     Step("latency", "complaint to ranking", beyond=True),
     Step("streams", "monitors", beyond=True),
 )
-# Modules that take a size and `--again`.
+# Modules that take a size and, unless they draw, `--again`.
 _PAPER = "paper."
 
 
@@ -107,7 +109,7 @@ def command(step: Step, size: str, *, again: bool) -> list[str]:
     """The command line of a step."""
     found = [sys.executable, "-m", f"experiments.{step.module}"]
     if step.module.startswith(_PAPER):
-        found += ["--size", size, *(["--again"] if again else [])]
+        found += ["--size", size, *(["--again"] if again and not step.drawn else [])]
     return found
 
 

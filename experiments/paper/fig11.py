@@ -52,8 +52,10 @@ def wanted(size: Size) -> list[Cell]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
-    size = parser.parse_args().size
-    runs = records.saved(size, NAME)
+    parser.add_argument("--again", action="store_true", help="measure what is there as well")
+    asked = parser.parse_args()
+    size: Size = asked.size
+    runs = [] if asked.again else records.saved(size, NAME)
     for cell in wanted(size):
         if cell.name in {run["cell"] for run in runs}:
             continue
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def measure(cell: Cell) -> Run:
-    """Curves of AUC_R by k for every number of rows, ratio and draw."""
+    """AUC_R for every number of rows, ratio and draw."""
     from experiments.paper import sweep  # networks need Flax, drawing does not
     from experiments.paper.tasks import task
 
@@ -91,7 +93,7 @@ def measure(cell: Cell) -> Run:
         "relevant": len(relevant),
         "adversarial": len(adversarial),
         "apart": len(apart),
-        "corrections": scorer.curve(corrections),
+        "corrections": scorer.found(corrections),
         "points": list(_points(scorer, relevant, adversarial)),
     }
 
@@ -119,8 +121,8 @@ def _points(scorer: _Scorer, relevant: Rows, adversarial: Rows) -> Iterator[Run]
             )
             for_relevant, for_adversarial = parts
             for ratio in RATIOS:
-                curve = scorer.curve(for_relevant + ratio * for_adversarial)
-                yield {"count": count, "draw": draw, "ratio": ratio, "k": curve}
+                found = scorer.found(for_relevant + ratio * for_adversarial)
+                yield {"count": count, "draw": draw, "ratio": ratio} | found
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +147,13 @@ class _Scorer:
         weights[rows, labels] = 1.0
         return self.pairs.vectors.astype(np.float64) @ sweep.gradient_of(self.made, weights)
 
-    def curve(self, along: Floats) -> list[float]:
-        """AUC_R by k."""
+    def found(self, along: Floats) -> dict[str, float]:
+        """AUC_R at the best k and at the library's."""
         from experiments.paper import sweep
 
-        return sweep.by_k(self.rows, along, self.pairs, self.made.corrupted)
+        curve = sweep.by_k(self.rows, along, self.pairs, self.made.corrupted)
+        chosen = records.at(curve, sweep.chosen_k(self.made, self.pairs))
+        return {"peak": max(curve), "chosen": chosen}
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -162,21 +166,10 @@ def known() -> list[Run]:
     return [*full, *(run for run in records.saved("small", NAME) if run["data"] not in there)]
 
 
-def peaks(run: Run, count: int) -> list[float]:
-    """Mean peak AUC_R over the draws, by ratio."""
-    return _by_ratio(run, count, max)
-
-
-def chosen(run: Run, count: int) -> list[float]:
-    """The same at the k the library takes."""
-    return _by_ratio(run, count, lambda curve: records.at(curve, run["chosen_k"]))
-
-
-def _by_ratio(run: Run, count: int, read: Any) -> list[float]:
+def by_ratio(run: Run, count: int, which: str = "peak") -> list[float]:
+    """Mean of the draws by ratio, at the best k or ("chosen") at the one the library takes."""
     return [
-        statistics.mean(
-            read(point["k"]) for point in records.of(run["points"], count=count, ratio=y)
-        )
+        statistics.mean(point[which] for point in records.of(run["points"], count=count, ratio=y))
         for y in RATIOS
     ]
 
@@ -199,7 +192,7 @@ def show() -> None:
             f"{run['cell']}: corrections of all {run['apart']} rows {max(run['corrections']):.3f}"
         )
         for count in counts(run):
-            print(f"  {count} and {count}:", " ".join(f"{auc:.3f}" for auc in peaks(run, count)))
+            print(f"  {count} and {count}:", " ".join(f"{auc:.3f}" for auc in by_ratio(run, count)))
 
 
 def _draw(runs: list[Run]) -> None:
@@ -212,7 +205,7 @@ def _draw(runs: list[Run]) -> None:
             shown = counts(run)[-len(_COLOURS) :]
             for count, colour in zip(shown, _COLOURS, strict=False):
                 label = f"{count} and {count} rows"
-                axes.plot(places, peaks(run, count), "o-", ms=3, color=colour, label=label)
+                axes.plot(places, by_ratio(run, count), "o-", ms=3, color=colour, label=label)
             axes.set_xticks(places, [str(ratio) for ratio in RATIOS])
             figures.explained(axes, "lower left")
         panels[0].set_ylabel("peak AUC_R")

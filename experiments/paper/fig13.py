@@ -36,8 +36,8 @@ class Point:
     Attributes
     ----------
     error : relative, against the answer of the model trained on clean data.
-    peak : AUC_R of the complaint that asks for the answer under the true classes.
-    to_clean : of that which asks for the answer of the clean model.
+    peak : AUC_R; of a join the complaint asks for fewer pairs, whatever the clean model gives.
+    to_clean : where joins ask for what the clean model gives, too.
     relaxed_error : like `error`, of answers under probabilities.
 
     The last two are None in old records.
@@ -84,7 +84,7 @@ def good(found: list[Point]) -> int:
 
 
 def towards_clean(found: list[Point]) -> list[Point]:
-    """The same complaints asking for the answers of the clean model, where that is known."""
+    """The same complaints, joins too asking for what the clean model gives; where it is known."""
     return [replace(point, peak=point.to_clean) for point in found if point.to_clean is not None]
 
 
@@ -99,9 +99,9 @@ def relaxed(found: list[Point]) -> list[Point]:
 
 Reading = Callable[[list[Point]], list[Point]]
 READINGS: dict[str, Reading] = {
-    "true answer": list,
-    "clean model's answer": towards_clean,
-    "true answer, by the error of relaxed answers": relaxed,
+    "joins ask for fewer pairs": list,
+    "joins ask for the clean model's": towards_clean,
+    "joins ask for fewer pairs, errors of relaxed answers": relaxed,
 }
 
 

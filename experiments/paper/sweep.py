@@ -232,8 +232,8 @@ def _by_step(
 def _swept(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> list[list[Any]]:
     """Figure 13: [query, relative error, two peaks of AUC_R, relaxed error] of label errors.
 
-    The first peak is of the complaint that asks for the answer under the true classes, the second
-    of that which asks for the answer of the clean model.
+    The second peak differs for a join that the errors made smaller: the first asks for fewer pairs
+    all the same, the second for as many as the clean model gives.
     """
     if made.cell.corruption != "flip" or made.cell.data not in ("mnist", "cifar10"):
         return []

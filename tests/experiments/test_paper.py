@@ -118,7 +118,7 @@ def test_a_join_counts_the_pairs_that_are_predicted_equal():
     assert found.direction == -1
 
 
-def test_a_complaint_asks_for_the_truth_even_away_from_the_clean_model():
+def test_a_complaint_asks_for_what_a_clean_model_answers():
     truth = np.array([1, 1, 1, 0])
     sure = np.eye(2)
 
@@ -126,11 +126,21 @@ def test_a_complaint_asks_for_the_truth_even_away_from_the_clean_model():
         return counted("Q3", (1,), Answers(sure[predicted], sure[clean], truth))
 
     low = count([1, 0, 0, 0], [1, 1, 0, 0])
-    assert (low.value, low.correct, low.truth) == (1, 2, 3)
-    assert (low.direction, low.away_from_clean) == (1, False)
+    assert (low.value, low.correct, low.truth, low.direction) == (1, 2, 3, 1)
     assert low.relative_error == low.relaxed_error == 0.5
-    assert count([1, 1, 0, 0], [1, 0, 0, 0]).away_from_clean
-    assert count([1, 1, 1, 1], [1, 1, 0, 0]).direction == -1
+    assert count([1, 1, 0, 0], [1, 0, 0, 0]).direction == -1  # though the truth is 3
+    assert count([1, 1, 0, 0], [1, 0, 1, 0]).direction == 1  # as the clean model: the truth is 3
+    assert not low.away_from_clean
+
+
+def test_a_join_asks_for_fewer_pairs_though_a_clean_model_may_give_more():
+    sure, truth = np.eye(2), np.array([0, 0, 1, 1])
+
+    def join(predicted, clean):
+        return joined("Q1", truth == 0, truth == 1, Answers(sure[predicted], sure[clean], truth))
+
+    assert not join([0, 1, 1, 1], [0, 0, 1, 1]).away_from_clean
+    assert join([0, 0, 1, 1], [0, 1, 1, 1]).away_from_clean
 
 
 def test_relevant_rows_are_lost_to_the_errors_and_adversarial_ones_are_right():
