@@ -189,7 +189,7 @@ def show() -> None:
     print(results.FOLDER / f"{NAME}.svg")
     for run in runs:
         print(
-            f"{run['cell']}: corrections of all {run['apart']} rows {max(run['corrections']):.3f}"
+            f"{run['cell']}: corrections of all {run['apart']} rows {run['corrections']['peak']:.3f}"
         )
         for count in counts(run):
             print(f"  {count} and {count}:", " ".join(f"{auc:.3f}" for auc in by_ratio(run, count)))

@@ -85,7 +85,8 @@ def _line(
 ) -> None:  # fmt: skip
     rates = [100 * one.run["rate"] for one in found]
     peaks = [value(one) for one in found]
-    axes.plot(rates, peaks, style, marker="o", ms=4, color=colour, label=label)
+    axes.plot(rates, peaks, style, marker="os"[style == "--"], ms=5, color=colour, label=label)
+    axes.set_xlim(67, 103)
     axes.set_xticks([70, 80, 90, 100], ["70%", "80%", "90%", "100%"])
 
 
