@@ -188,9 +188,8 @@ def show() -> None:
     _draw(runs)
     print(results.FOLDER / f"{NAME}.svg")
     for run in runs:
-        print(
-            f"{run['cell']}: corrections of all {run['apart']} rows {run['corrections']['peak']:.3f}"
-        )
+        corrected = run["corrections"]["peak"]
+        print(f"{run['cell']}: corrections of all {run['apart']} rows {corrected:.3f}")
         for count in counts(run):
             print(f"  {count} and {count}:", " ".join(f"{auc:.3f}" for auc in by_ratio(run, count)))
 
