@@ -9,11 +9,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from experiments import results
+from experiments import plots_paper_times, results
+from experiments.drawing import drawn, path_of
 
 Run = dict[str, Any]
 
@@ -31,6 +30,7 @@ _SERIES = {
 
 def main() -> None:
     print(group_effects(results.load("group_effects")))
+    plots_paper_times.main()
 
 
 @contextmanager
@@ -41,12 +41,8 @@ def picture(name: str, panels: int, *, width: float = 3.4) -> Generator[list[Axe
     ----------
     width : of a panel, in inches.
     """
-    # Text as text, and the same names in the file at every drawing.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rainpp", "font.size": 9}):
-        figure = Figure(figsize=(width * panels, 3.6), layout="constrained")
+    with drawn(name, (width * panels, 3.6)) as figure:
         yield list(figure.subplots(1, panels, squeeze=False)[0])
-        path = results.FOLDER / f"{name}.svg"
-        figure.savefig(path, metadata={"Date": None}, facecolor="white")
 
 
 def group_effects(body: Run) -> str:
@@ -58,7 +54,7 @@ def group_effects(body: Run) -> str:
             axes.set_title(case)
         panels[0].set_ylabel("predicted")
         panels[0].legend(frameon=False, fontsize=8, loc="upper left")
-    return str(results.FOLDER / "group_effects.svg")
+    return str(path_of("group_effects"))
 
 
 def _panel(axes: Axes, runs: list[Run]) -> None:

@@ -17,6 +17,7 @@ from experiments import (
     tables_offline,
     tables_online,
     tables_paper,
+    tables_paper_times,
     tables_peers,
     tables_processes,
     tables_repairs,
@@ -104,6 +105,8 @@ def render() -> str:
         if (results.FOLDER / f"{name}.json").exists():
             body = results.load(name)
             parts += [section(body), _footer(body)]
+    for section, bodies in tables_paper_times.sections():
+        parts += [section, *map(_footer, bodies)]
     return "\n".join(parts)
 
 
