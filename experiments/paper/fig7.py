@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from experiments.paper.cells import Cell, Size
-from experiments.paper.subjects import Subject, subjects
-from experiments.paper.timing import Parts, Record, median_of, rounded, run, seconds_of
+from experiments.paper.subjects import Subject, subject_of, subjects
+from experiments.paper.timing import Parts, Record, median_of, run, seconds_of
 from rainpp.index.score import contracted
 from rainpp.lanczos.projection import project_inference
 from rainpp.model import Network, batched
@@ -43,15 +43,14 @@ def parts(size: Size) -> Parts:
 
 def measure(cell: Cell) -> Record:
     """Seconds of both ways, compiled before."""
-    subject = Subject.of(cell)
+    subject = subject_of(cell)
     record = subject.about  # one forward pass, which is not part of what is timed
-    compiling = seconds_of(subject.query_gradient)
+    seconds_of(subject.query_gradient)
     return (
         record
         | {
             "unoptimised_s": median_of(subject.query_gradient),
             "stored_s": {str(k): _from_stored(subject, k) for k in KS},
-            "first_call_s": rounded(compiling),
         }
         | _modes(subject, ROWS[cell.size])
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +45,6 @@ class Subject:
 
     task: Task
 
-    @staticmethod
-    def of(cell: Cell) -> Subject:
-        """Trained now or found trained; a DataError where its data are not there."""
-        return Subject(task(cell))
-
     @property
     def batches(self) -> Batches:
         """Full networks are for a GPU, which many rows at a time keep busy."""
@@ -57,6 +52,12 @@ class Subject:
         if made.cell.size == "full" and made.batch < 1024:
             return Batches(512, 256, 1024)
         return Batches(made.batch, made.batch, 2 * made.batch)
+
+    @property
+    def finds_eigenpairs(self) -> bool:
+        """Whether real eigenpairs are looked for; a small Flax network takes minutes on a CPU."""
+        made = self.task
+        return made.cell.size == "full" or made.batch >= 1024
 
     @property
     def rain_steps(self) -> int:
@@ -116,6 +117,12 @@ class Subject:
             "form": made.pool.form,
             "batches": [self.batches.product, self.batches.projection, self.batches.gradient],
         }
+
+
+@cache
+def subject_of(cell: Cell) -> Subject:
+    """Trained now or found trained, once for all figures; a DataError where data are missing."""
+    return Subject(task(cell))
 
 
 def subjects(size: Size) -> Iterator[tuple[str, Cell]]:

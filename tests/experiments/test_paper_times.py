@@ -29,12 +29,14 @@ PARTS = {
     "rainpp_score_s": {"1": 0.001, "20": 0.025},
 }
 HEADLINE = {"rain_s": 0.9, "rain_steps": 2, "steps_done": 2, "p50_ms": 0.45, "p95_ms": 1.5}
+HEADLINE |= {"again_p50_ms": 0.25, "rain_first_call_s": 3.0, "eigenvectors": "found"}
 STORED = {"unoptimised_s": 0.1, "stored_s": {"5": 0.0005, "20": 0.001}}
 OFFLINE = {
     "training_s": {"5": 1.0, "20": 2.0},
     "inference_s": {"5": 0.5, "20": 0.75},
     "eigenpairs_s": 1.25,
     "curvature_rows": 512,
+    "first_call_s": {"5": 1.5, "20": 2.5},
 }
 OF_NETWORKS = {
     "fig1": HEADLINE | {"ratio": 2000.0},
@@ -100,7 +102,7 @@ def test_the_headline_says_where_steps_ended_early_and_where_the_machine_was_bus
     save("fig1", "small", network("fig1", steps_done=1, load=2.5, form="JPEG"))
     (row,) = rows(section("fig1")[0])
     assert row[2] == "0.90 (1 of 2 steps: curvature turned negative)"
-    assert row[3:6] == ["0.45 / 1.50", "2,000", "0.61"]
+    assert row[3:7] == ["0.45 / 1.50", "0.25", "2,000", "0.61"]
     assert row[-1] == (
         "small: 10,000 rows, 1,000 inferences, JPEG; cpu, busy (2.5 processes a core)"
     )
@@ -137,9 +139,9 @@ def test_offline_times_stand_by_k():
     few = {"training_s": {"5": 1.0}, "inference_s": {"5": 0.5}}
     save("fig10", "small", network("fig10"), network("fig10", "cifar10 wrn26", **few))
     first, second = rows(section("fig10")[0])
-    assert first[1:5] == ["1.00 / 0.50", "2.00 / 0.75", "1.25", "512"]
+    assert first[1:6] == ["1.00 / 0.50", "2.00 / 0.75", "1.25", "512", "2.5"]
     assert second[2] == ""
-    assert second[5] == "20 minutes at k = 20"
+    assert second[6] == "20 minutes at k = 20"
 
 
 def test_every_figure_that_has_been_measured_is_drawn(folder, capsys):
