@@ -102,7 +102,7 @@ def test_the_headline_says_where_steps_ended_early_and_where_the_machine_was_bus
     save("fig1", "small", network("fig1", steps_done=1, load=2.5, form="JPEG"))
     (row,) = rows(section("fig1")[0])
     assert row[2] == "0.90 (1 of 2 steps: curvature turned negative)"
-    assert row[3:7] == ["0.45 / 1.50", "0.25", "2,000", "0.61"]
+    assert row[3:8] == ["0.45 / 1.50", "0.25", "2,000", "3.0", "0.61"]
     assert row[-1] == (
         "small: 10,000 rows, 1,000 inferences, JPEG; cpu, busy (2.5 processes a core)"
     )
