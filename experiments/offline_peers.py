@@ -179,34 +179,45 @@ def own_run(
         }
 
 
-def peer_run(case: Path, python: Path, call: PeerCall) -> dict[str, Any]:
+def peer_run(
+    case: Path, python: Path, call: PeerCall, *, limit: float | None = None
+) -> dict[str, Any]:
     """One method of a peer in its own process, ended when the time is over.
+
+    Parameters
+    ----------
+    limit : seconds; `LIMIT_SECONDS` by default.
 
     Returns
     -------
-    Its scores, and the seconds of the stages that ended; without `first_seconds` there are none.
+    Its scores, the seconds of the stages that ended, memory, and the bytes it left on disk; without
+    `first_seconds` there are no scores.
     """
     script = SCRIPTS / f"{call.library}_scores.py"
     found: dict[str, Any] = {"library": call.library, "method": str(call), "script": script.name}
     # A folder of its own: some libraries keep what they computed beside their results.
     with tempfile.TemporaryDirectory(dir=case.parent) as folder:
         out = Path(folder) / "out.npz"
-        _run([str(python), str(script), str(case), str(out), *str(call).split()])
+        command = [str(python), str(script), str(case), str(out), *str(call).split()]
+        _run(command, LIMIT_SECONDS if limit is None else limit)
         if not out.exists():
             return found
         with np.load(out) as archive:
             measured = {name: archive[name] for name in archive.files}
+        out.unlink()
+        kept = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     found |= {"scores": measured.pop("scores"), "versions": measured.pop("versions").tolist()}
-    return found | {name: round(float(value), 2) for name, value in measured.items()}
+    found |= {"disk_mb": round(kept / 1e6, 2)}
+    return found | {name: np.round(value, 5).tolist() for name, value in measured.items()}
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], limit: float) -> None:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS))
     try:
         subprocess.run(
             command,
             check=True,
-            timeout=LIMIT_SECONDS,
+            timeout=limit,
             env=os.environ | threads,
             stderr=subprocess.PIPE,
         )
@@ -214,7 +225,7 @@ def _run(command: list[str]) -> None:
         print(error.stderr.decode()[-2000:])
         raise
     except subprocess.TimeoutExpired:
-        print(f"ended after {LIMIT_SECONDS} s: {' '.join(command[1:])}", flush=True)
+        print(f"ended after {limit} s: {' '.join(command[1:])}", flush=True)
 
 
 def judged(found: dict[str, Any], own: dict[str, Any], corrupted: np.ndarray) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def main() -> None:
     # Fifty cells of a few rows each: many pairs fight, and both relaxations get the same ones.
     warnings.simplefilter("ignore", ConflictWarning)
     settings = {"rows": asked.rows, "seeds": asked.seeds, "l2": train.L2, "batch": BATCH}
-    settings |= {"better": BETTER, "ahead": AHEAD}
+    settings |= {"better": BETTER, "ahead": AHEAD, "linear": LINEAR}
     for rate in asked.rates:
         runs = [run for seed in asked.seeds for run in measure(rate, seed, asked.rows)]
         print(*runs, sep="\n", flush=True)

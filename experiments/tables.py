@@ -24,6 +24,7 @@ from experiments import (
     tables_search,
     tables_spark,
     tables_streams,
+    tables_together,
     tables_watching,
 )
 from experiments.markdown import table
@@ -76,11 +77,13 @@ def render() -> str:
         "relaxation_generated": _generated,
         "relaxation_onehot": _onehot,
         "relaxation_tpch": _tpch,
+        "relaxed_twice": tables_together.relaxed_twice,
         "repair_loop": tables_repairs.repair_loop,
         "explain_adult": tables_repairs.explain_adult,
         "fix_families": tables_repairs.fix_families,
         "plausibility": tables_repairs.plausibility,
         "adult_vague": tables_repairs.adult_vague,
+        "adult_together": tables_together.adult_together,
         "wrong_complaints": tables_online.wrong_complaints,
         "streams": tables_streams.streams,
         "stream_accuracy": tables_streams.accuracy,
@@ -97,6 +100,7 @@ def render() -> str:
         "offline_scaling": tables_offline.scaling,
         "offline_damping": tables_offline.damping,
         "offline_peers": tables_peers.peers,
+        "twenty_complaints": tables_peers.twenty,
         "offline_wrn": tables_offline.wrn,
         "offline_wrn_quick": tables_offline.wrn_quick,
     }

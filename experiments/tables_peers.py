@@ -1,8 +1,11 @@
-"""The section of the page of results that sets rainpp beside general attribution libraries."""
+"""The sections of the page of results that set rainpp beside other libraries."""
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
+
+from experiments.markdown import table
 
 Run = dict[str, Any]
 
@@ -33,7 +36,7 @@ def peers(body: Run) -> str:
         if runs:
             about = f"{title}, {runs[0]['rows']:,} rows, {runs[0]['parameters']:,} parameters:"
             rows = [_row(run, settings["limit_seconds"]) for run in runs]
-            parts += [about + "\n", _table(rows) + "\n"]
+            parts += [about + "\n", table(_COLUMNS, rows) + "\n"]
     return "\n".join(parts)
 
 
@@ -79,6 +82,61 @@ def _versions(runs: list[Run]) -> str:
     return ", ".join(sorted({found for run in runs for found in run.get("versions", [])}))
 
 
-def _table(rows: list[list[str]]) -> str:
-    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def twenty(body: Run) -> str:
+    """Times of the first and the last of many complaints, memory, disk and quality, per model."""
+    settings = body["settings"]
+    count = settings["complaints"]
+    parts = [
+        f"## {count} different complaints, beside attribution libraries and cleanlab\n",
+        f"MNIST, {settings['rate']:.0%} of the 1s labelled 7; the same rows, weights and "
+        f"{settings['threads']} threads, each library in a fresh process,\none after the other. "
+        "First complaint: the count of predicted 1s is too low. Times are wall / processor\n"
+        f"seconds of seed 0; each of the {count} is another count. AUC_R is that of the first "
+        f"complaint over {len(settings['seeds'])} seeds.\n*Times ours*: processor time of "
+        f"complaint {count} over rainpp's. *Memory*: the process at its peak, and before it began"
+        ".\n*Disk*: what it left. rainpp also runs the query each time; of the attribution "
+        "libraries' scores and their negatives the\nbetter counts. cleanlab needs no complaint "
+        "and gives each the same answer; *held out* trains "
+        f"{settings['folds']} more models.\nVersions: {_versions(body['runs'])}.\n"
+        f"{_load([run for run in body['runs'] if run['timed']])}\n",
+    ]
+    for model, title in _MODELS.items():
+        runs = [run for run in body["runs"] if run["model"] == model]
+        if runs:
+            first = runs[0]
+            about = f"{title}, {first['rows']:,} rows, {first['parameters']:,} parameters:"
+            parts += [about + "\n", _twenty_table(runs, settings) + "\n"]
+    return "\n".join(parts)
+
+
+def _twenty_table(runs: list[Run], settings: Run) -> str:
+    columns = [
+        "library", "called", "offline s", "complaint 1 s", f"complaint {settings['complaints']} s",
+        "times ours", "memory MB", "disk MB", "AUC_R mean / worst",
+    ]  # fmt: skip
+    timed = [run for run in runs if run["timed"]]
+    rows = [
+        _twenty_row(run, timed[0], [r for r in runs if r["method"] == run["method"]], settings)
+        for run in timed
+    ]
+    return table(columns, rows)
+
+
+def _twenty_row(run: Run, own: Run, alike: list[Run], settings: Run) -> list[str]:
+    cells = [run["library"], f"`{run['method']}`"]
+    if "first_seconds" not in run:
+        return [*cells, "", f"not within {settings['limit_seconds']} s", *[""] * 5]
+    wall, processor = run["complaint_seconds"], run["complaint_processor"]
+    reached = "" if len(wall) == settings["complaints"] else f" (complaint {len(wall)})"
+    scores = [each["auc_r"] for each in alike if "auc_r" in each]
+    ratio = processor[-1] / own["complaint_processor"][-1]
+    return [
+        *cells,
+        f"{_seconds(run['offline_seconds'])} / {_seconds(run['offline_processor'])}",
+        f"{_seconds(wall[0])} / {_seconds(processor[0])}",
+        f"{_seconds(wall[-1])} / {_seconds(processor[-1])}{reached}",
+        "" if run is own else f"{ratio:,.1f}",
+        f"{1024 * run['peak_gb']:,.0f} ({1024 * run['start_gb']:,.0f})",
+        f"{run['disk_mb']:.1f}",
+        f"{statistics.mean(scores):.3f} / {min(scores):.3f}",
+    ]

@@ -1,10 +1,10 @@
 """What every peer's script reads, times and writes.
 
-CASE.npz, written by `experiments.offline_peers`: training rows and labels, the rows the query
-counts, the classes that are counted, l2, and the weights and biases of the layers. OUT.npz: the
-scores of the training rows for the first complaint, the seconds of every stage that ended,
-versions, the peak of memory, and how many cores worked on it (fewer than its threads on a busy
-machine).
+CASE.npz, written by `experiments.offline_peers` and `experiments.twenty_complaints`: training rows
+and labels, the rows the query counts, the class or classes that each complaint counts, l2, and the
+weights and biases of the layers. OUT.npz: the scores of the training rows for the first complaint,
+the seconds of every stage that ended, versions, memory at the start and at its peak, and how many
+cores worked on it (fewer than its threads on a busy machine).
 """
 
 from __future__ import annotations
@@ -50,36 +50,45 @@ def read(arguments: Sequence[str]) -> Call:
 
 def run(
     call: Call,
-    offline: Callable[[Call], Callable[[int], np.ndarray]],
+    offline: Callable[[Call], Callable[[list[int]], np.ndarray]],
     *,
     libraries: Sequence[str],
 ) -> None:
     """Time a library on one call and write what it found.
 
-    The second complaint is about the count of another class: it finds what the library kept from
-    the first one. It writes over the first, so that the first is kept if the second takes too long.
+    Every complaint is about the count of other classes: it finds what the library kept from those
+    before. It writes over them, so that they are kept if it takes too long.
 
     Parameters
     ----------
     offline : does what the library does once, and returns the function that answers a complaint
-        about the count of one class: the scores (n,) of the training rows.
+        about the count of some classes: the scores (n,) of the training rows.
     libraries : the distributions whose versions belong to the result.
     """
     versions = np.array([f"{name} {version(name)}" for name in libraries])
-    began, cpu = time.perf_counter(), time.process_time()
-    start = began
+    found: dict[str, Any] = {"start_gb": _peak_gb(), "versions": versions}
+    start = _clocks()
     answer = offline(call)
-    found: dict[str, Any] = {"offline_seconds": time.perf_counter() - began, "versions": versions}
-    for stage, counted in zip(("first", "second"), call.data["counted"], strict=True):
-        began = time.perf_counter()
-        scores = answer(int(counted))
-        found[f"{stage}_seconds"] = time.perf_counter() - began
+    found["offline_seconds"], found["offline_processor"] = _clocks() - start
+    spent: list[np.ndarray] = []
+    for counted in call.data["counted"]:
+        began = _clocks()
+        scores = answer(sorted({int(label) for label in np.atleast_1d(counted)}))
+        spent.append(_clocks() - began)
+        found["complaint_seconds"], found["complaint_processor"] = np.transpose(spent)
+        found |= dict(zip(("first_seconds", "second_seconds"), np.array(spent)[:, 0], strict=False))
         found.setdefault("scores", scores)
         found["peak_gb"] = _peak_gb()
-        found["cores"] = (time.process_time() - cpu) / (time.perf_counter() - start)
+        wall, processor = _clocks() - start
+        found["cores"] = processor / wall
         unfinished = call.out.with_suffix(".part.npz")
         np.savez(unfinished, **found)
         unfinished.replace(call.out)  # a process that is ended while it writes leaves the old file
+
+
+def _clocks() -> np.ndarray:
+    """Wall and processor time; the second of all threads together."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def _peak_gb() -> float:

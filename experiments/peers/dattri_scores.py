@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 METHODS = {"arnoldi": IFAttributorArnoldi, "cg": IFAttributorCG}
 
 
-def offline(call: Call) -> Callable[[int], np.ndarray]:
+def offline(call: Call) -> Callable[[list[int]], np.ndarray]:
     """`cache` over all rows; the answer to a complaint is `attribute`.
 
     `cache` of Arnoldi only prepares: the eigenpairs are found in the first `attribute` and kept.
@@ -47,8 +47,9 @@ def offline(call: Call) -> Callable[[int], np.ndarray]:
     attributor.cache(DataLoader(training, batch_size=len(labels)))
     asked = torch.tensor(call.data["asked"])[None]
 
-    def answer(counted: int) -> np.ndarray:
-        weights = nn.functional.one_hot(torch.tensor([counted]), num_classes=10).float()
+    def answer(counted: list[int]) -> np.ndarray:
+        weights = torch.zeros(1, 10)
+        weights[0, counted] = 1.0
         complaint = DataLoader(TensorDataset(asked, weights), batch_size=1)
         with torch.no_grad():
             found = attributor.attribute(DataLoader(training, batch_size=batch), complaint)
@@ -70,7 +71,7 @@ def loss_of(network: nn.Module, l2: float) -> Any:
 
 
 def count_of(network: nn.Module) -> Any:
-    """The relaxed count, over the rows asked about, of the class whose weight is 1."""
+    """The relaxed count, over the rows asked about, of the classes whose weight is 1."""
 
     def count(params: Any, data: Any) -> torch.Tensor:
         rows, weights = data

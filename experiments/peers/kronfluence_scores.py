@@ -10,7 +10,7 @@ number of training rows at a time; without it the library looks for one itself, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,10 @@ class Count(Task):
 
     Attributes
     ----------
-    counted : the class that is counted.
+    counted : the classes that are counted.
     """
 
-    counted = 0
+    counted: Sequence[int] = ()
 
     def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> Any:
         """Cross-entropy of the given labels, or of labels drawn from the model's own output."""
@@ -44,12 +44,12 @@ class Count(Task):
         return nn.functional.cross_entropy(outputs, labels, reduction="sum")
 
     def compute_measurement(self, batch: Any, model: nn.Module) -> Any:
-        """The sum of the class's probability over the rows asked about."""
+        """The sum of the classes' probability over the rows asked about."""
         (rows,) = batch
         return model(rows).softmax(dim=-1)[:, self.counted].sum()
 
 
-def offline(call: Call) -> Callable[[int], np.ndarray]:
+def offline(call: Call) -> Callable[[list[int]], np.ndarray]:
     """All factors; the answer to a complaint is one query whose gradient is the rows' sum."""
     torch.manual_seed(0)  # labels are sampled for the true Fisher
     task = Count()
@@ -67,7 +67,7 @@ def offline(call: Call) -> Callable[[int], np.ndarray]:
         damping_factor=call.settings["damping"], aggregate_query_gradients=True
     )
 
-    def answer(counted: int) -> np.ndarray:
+    def answer(counted: list[int]) -> np.ndarray:
         task.counted = counted
         name = f"count of {counted}"
         analyzer.compute_pairwise_scores(

@@ -59,7 +59,7 @@ def scripts(tmp_path, monkeypatch):
 FAKE = """
     def offline(call):
         assert call.method == "exact" and call.settings == {"damping": None, "batch": 3}
-        return lambda counted: call.data["labels"] * float(counted)
+        return lambda counted: call.data["labels"] * float(*counted)
 
     run(read(sys.argv[1:]), offline, libraries=("numpy",))
 """
@@ -90,10 +90,20 @@ def test_scores_are_those_of_the_first_complaint(case, scripts):
     assert found["scores"].tolist() == [1, 0, 1]
     assert found["versions"] == [f"numpy {np.__version__}"]
     assert {"offline_seconds", "first_seconds", "second_seconds", "peak_gb", "cores"} <= set(found)
+    assert found["complaint_seconds"] == [found["first_seconds"], found["second_seconds"]]
+    assert found["disk_mb"] == 0
+
+
+def test_what_a_library_leaves_on_disk_is_counted(case, scripts):
+    scripts(
+        FAKE.replace("    def offline(call):", "    def offline(call):\n        kept(call)")
+        + "\n    def kept(call):\n        call.out.with_name('kept').write_bytes(bytes(50_000))"
+    )
+    assert offline_peers.peer_run(case, Path(sys.executable), call())["disk_mb"] == 0.05
 
 
 def test_the_first_complaint_is_kept_when_the_second_does_not_end(case, scripts):
-    scripts(FAKE.replace("* float(counted)", "* (counted if counted == 1 else sys.exit(0))"))
+    scripts(FAKE.replace("* float(*counted)", "* (1 if counted == [1] else sys.exit(0))"))
     found = offline_peers.peer_run(case, Path(sys.executable), call())
     assert found["scores"].tolist() == [1, 0, 1]
     assert "second_seconds" not in found
