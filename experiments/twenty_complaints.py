@@ -31,7 +31,7 @@ from experiments.corrupt import Corruption, flip_classes
 from experiments.mnist_flips import Case, fit
 from experiments.offline_peers import THREADS, PeerCall, peer_run
 
-ROWS = {"logistic": 10_000, "mlp": 3_000}
+ROWS = {"logistic": 10_000, "mlp": 2_000}
 RATE, FOLDS = 0.3, 5
 LIMIT_SECONDS = 240
 # Ten digits and ten pairs of digits; a single one stands there twice.
