@@ -151,7 +151,7 @@ def true_answers(database: rainpp.Database, sql: str) -> dict[Any, float]:
     for name in ("a.", "b.", ""):
         sql = sql.replace(f"predict({name}image)", f"{name}label")
     frame = database.connection.execute(sql).df()
-    keys = frame.get("batch", frame.index)
+    keys = frame[frame.columns[0]] if len(frame.columns) > 1 else frame.index
     return dict(zip(keys.tolist(), frame["n"].tolist(), strict=True))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from experiments.markdown import table
@@ -11,27 +13,28 @@ Run = dict[str, Any]
 
 
 def adult_together(body: Run) -> str:
-    """AUC_R of each set of complaints by rate, and against the best of its own complaints."""
+    """AUC_R of each set of complaints by rate, and against the complaints alone."""
     runs, rates = body["runs"], body["settings"]["rates"]
     sets = list(dict.fromkeys(tuple(run["asked"]) for run in runs))
     rows = [
         [
             " + ".join(asked) or "loss alone",
             *(_mean_worst(_of(runs, asked, rate)) for rate in rates),
-            *([_gain(runs, asked, max), _gain(runs, asked, min)] if len(asked) > 1 else ["", ""]),
+            _gain(runs, asked, asked),
+            *(_gain(runs, asked, {query} & set(asked)) for query in ("Q6", "Q7")),
             _cosine(runs, asked),
         ]
         for asked in sets
     ]
     columns = ["asked", *(f"{rate:.0%}: mean / worst" for rate in rates)]
-    columns += ["against best alone", "against worst alone", "least cosine"]
+    columns += ["against its best", "against Q6", "against Q7", "least cosine"]
     return (
         "## Complaints together\n\n"
         f"ADULT, {runs[0]['train_rows']:,} rows, low earners among private-sector men labelled "
         f"high, {len(body['settings']['seeds'])} seeds. Q4: private-sector\nmen, Q5: the private "
-        "sector, Q6: men, Q7: everybody; all shares are too high. AUC_R of deletions. *Against "
-        "best* and\n*worst alone*: mean difference to the better and the worse of its own "
-        "complaints in the same run. *Least cosine*:\nthe least between two of them, mean.\n\n"
+        "sector, Q6: men, Q7: everybody; all shares are too high. AUC_R of deletions. *Against*:\n"
+        "mean difference to what one of its complaints has alone in the same run, *its best* to "
+        "the best of them.\n*Least cosine*: between two of them, mean.\n\n"
         + table(columns, rows)
         + "\n"
     )
@@ -45,10 +48,14 @@ def _mean_worst(scores: list[float]) -> str:
     return f"{statistics.mean(scores):.3f} / {min(scores):.3f}"
 
 
-def _gain(runs: list[Run], asked: tuple[str, ...], which: Any) -> str:
+def _gain(runs: list[Run], asked: tuple[str, ...], against: Iterable[str]) -> str:
+    """Mean difference to the best of the complaints `against`; nothing for a single one."""
+    queries = list(against)
+    if len(asked) < 2 or not queries:
+        return ""
     alone = {(r["rate"], r["seed"], *r["asked"]): r["auc_r"] for r in runs if len(r["asked"]) == 1}
     gains = [
-        run["auc_r"] - which(alone[run["rate"], run["seed"], query] for query in asked)
+        run["auc_r"] - max(alone[run["rate"], run["seed"], query] for query in queries)
         for run in runs
         if tuple(run["asked"]) == asked
     ]
@@ -75,6 +82,8 @@ def relaxed_twice(body: Run) -> str:
         "exact ahead / behind", "expected", "verdict", "correlation", "exact s", "Rain s",
     ]  # fmt: skip
     rates = sorted({run["rate"] for run in runs})
+    confirmed = [row[0] for row in rows if row[6] == row[7] == "better"]
+    expected = [query for query in queries if query not in settings["linear"]]
     return (
         "## Exact expectation against Rain's relaxation where a prediction is used twice\n\n"
         f"MNIST logistic regression, {settings['rows']:,} rows, {rates[0]:.0%} to {rates[-1]:.0%} "
@@ -82,7 +91,20 @@ def relaxed_twice(body: Run) -> str:
         "rule\nwere written down before the first run (`experiments/relaxed_twice.py`). *Better*: "
         f"AUC_R of deletions higher by {settings['better']}\non average and ahead in "
         f"{settings['ahead']} of 12 runs. *Correlation* of the two scores of all rows, mean; *s*: "
-        "query, complaint and\nranking, median.\n\n" + table(columns, rows) + "\n"
+        "query, complaint and\nranking, median.\n\n" + table(columns, rows) + "\n\n"
+        f"Expected to be better: {', '.join(expected)}. So it is in: "
+        f"{', '.join(confirmed) or 'none'}. {_misled(runs)}\n"
+    )
+
+
+def _misled(runs: list[Run]) -> str:
+    """How often the truth lies where the planted errors did not push from."""
+    found = [r for r in runs if not r["right"] and max(r["exact_auc_r"], r["rain_auc_r"]) < 0.01]
+    counts = Counter(run["query"] for run in found)
+    told = ", ".join(f"{number} of {query}" for query, number in counts.items())
+    return (
+        f"In some runs ({told}) the true answer\nlies the other way than the planted errors moved "
+        "the query, and both relaxations find none of them."
     )
 
 

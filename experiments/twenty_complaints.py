@@ -8,9 +8,9 @@ PYTHON is the interpreter of an environment made from `experiments/peers/require
 rows, weights and 2 threads, each in a fresh process of its own, one after the other; imports and
 reading the rows are off the clock, compiling is on it. Seeds but 0 ask the first complaint alone.
 
-cleanlab knows of no complaint. It takes the model's own probabilities of its training rows, or,
-as it asks for, those of five models trained without a fifth of the rows each. Processor times
-stand beside wall times: the first say what the second would be on a machine that does nothing else.
+cleanlab knows of no complaint. It takes the model's own probabilities of its training rows, which
+are off the clock, or, as it asks for, those of five models trained without a fifth of the rows.
+Processor times stand beside wall times, as a machine that does other work stretches the second.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ ROWS = {"logistic": 10_000, "mlp": 2_000}
 RATE, FOLDS = 0.3, 5
 LIMIT_SECONDS = 240
 # Ten digits and ten pairs of digits; a single one stands there twice.
-COMPLAINTS = [(1, 1), (7, 7), *((d, d) for d in (0, 2, 3, 4, 5, 6, 8, 9))]
-COMPLAINTS += [(d, (d + step) % 10) for step in (1, 2) for d in range(0, 10, 2)]
+COMPLAINTS = (
+    *((digit, digit) for digit in (1, 7, 0, 2, 3, 4, 5, 6, 8, 9)),
+    *((digit, (digit + step) % 10) for step in (1, 2) for digit in range(0, 10, 2)),
+)
 
 Run = dict[str, Any]
 
@@ -94,17 +96,16 @@ def run_case(case: Case, peers: Path, *, timed: bool) -> Iterator[Run]:
     about |= {"parameters": model.num_params, "corrupted": planted.count}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
-        np.savez(
-            path,
-            inputs=inputs,
-            labels=planted.labels,
-            asked=digits.test_inputs,
-            counted=np.array(COMPLAINTS if timed else COMPLAINTS[:1]),
-            l2=train.L2,
-            in_sample=model.probabilities(inputs),
-            held_out=held_out,
-            **layers(model),
-        )
+        arrays: dict[str, Any] = {
+            "inputs": inputs,
+            "labels": planted.labels,
+            "asked": digits.test_inputs,
+            "counted": np.array(COMPLAINTS if timed else COMPLAINTS[:1]),
+            "l2": train.L2,
+            "in_sample": model.probabilities(inputs),
+            "held_out": held_out,
+        }
+        np.savez(path, **(arrays | layers(model)))
         for call in calls(case.rows):
             python = Path(sys.executable) if call.library == "rainpp" else peers
             found = peer_run(path, python, call, limit=LIMIT_SECONDS)

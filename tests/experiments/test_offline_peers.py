@@ -95,10 +95,8 @@ def test_scores_are_those_of_the_first_complaint(case, scripts):
 
 
 def test_what_a_library_leaves_on_disk_is_counted(case, scripts):
-    scripts(
-        FAKE.replace("    def offline(call):", "    def offline(call):\n        kept(call)")
-        + "\n    def kept(call):\n        call.out.with_name('kept').write_bytes(bytes(50_000))"
-    )
+    leave = "call.out.with_name('kept').write_bytes(bytes(50_000))\n        assert call.method"
+    scripts(FAKE.replace("assert call.method", leave))
     assert offline_peers.peer_run(case, Path(sys.executable), call())["disk_mb"] == 0.05
 
 
