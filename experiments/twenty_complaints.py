@@ -105,7 +105,8 @@ def run_case(case: Case, peers: Path, *, timed: bool) -> Iterator[Run]:
             "in_sample": model.probabilities(inputs),
             "held_out": held_out,
         }
-        np.savez(path, **(arrays | layers(model)))
+        arrays |= layers(model)
+        np.savez(path, **arrays)
         for call in calls(case.rows):
             python = Path(sys.executable) if call.library == "rainpp" else peers
             found = peer_run(path, python, call, limit=LIMIT_SECONDS)
