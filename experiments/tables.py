@@ -44,7 +44,12 @@ Made by `python -m experiments.tables` from `results/*.json`, which hold every r
 sizes, versions and device. Data: `RAINPP_DATA`, or `../shared/data` beside the project; MNIST as
 `mnist.npz` (train_image, train_label, test_image, test_label) or the four idx files, ADULT as UCI's
 `adult.data` and `adult.test`, CIFAR-10 as JPEG in Parquet (re-encoded, 55 MB) and SST-2 as GLUE's
-`.tsv` or Parquet.
+`.tsv` or Parquet. `python -m experiments.check_data` says which are there, and whether they are the
+published ones.
+
+`python -m experiments.all` makes every table and figure of the paper at a size for two cores and no
+GPU, `--size full` at the paper's, with everything else on this page. What is done is kept; a run
+that was interrupted goes on where it was. Each section names its own command.
 
 AUC_R is the paper's measure (§6.1.4): 1 when all N planted errors are the first N of the ranking.
 *Mean / worst* are over the seeds. "Rain" is conjugate gradients on the same model and complaint,
