@@ -21,6 +21,7 @@ def sampling(monkeypatch):
     monkeypatch.setattr(ladder.Ladder, "solved", lambda self, **_: self.by_worlds([]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sampling")
 def test_error_bars_cover_the_truth():
     covered: list[bool] = []

@@ -91,10 +91,13 @@ def con():
         yield con
 
 
-# Spark takes seconds for each query.
-FEW = {"or", "average", "text key", "keyed by", "three by", "self join by", "no rows"}
+# They take seconds for each query.
+FEW = {
+    "spark": {"or", "keyed by"},
+    "postgres": {"or", "average", "text key", "keyed by", "three by", "self join by", "no rows"},
+}
 CASES = [
-    pytest.param(n, q, marks=pytest.mark.slow if n == "spark" and q not in FEW else ())
+    pytest.param(n, q, marks=() if q in FEW.get(n, QUERIES) else pytest.mark.slow)
     for n in NAMES
     for q in QUERIES
 ]

@@ -122,7 +122,13 @@ TRIAL = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("postgres", "spark") else ())
+        for name in NAMES
+    ],
+)
 def test_a_class_join_of_3000_by_3000_rows_equals_the_pairwise_sum(name):
     con, p = class_join(3_000, 100)
     functions = {"predict": tuple(range(5))}
