@@ -723,9 +723,12 @@ def test_ctrl_c(tmp_path):
     )
     (tmp_path / "w.npz").write_bytes(b"")
     (tmp_path / "rainpp.toml").write_text('[model]\nfactory = "slow:f"\n[index]\npath = "i"')
+    # A shell ignores it for what runs in its background, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(
         [*RAINPP, "precompute", "w.npz"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, before)
     for _ in range(300):
         if (tmp_path / "here").exists():
             break
