@@ -23,7 +23,7 @@ def train_rank_fix(body: Run) -> str:
     head = (
         "## Train, rank, delete, train again: Rain's own loop\n\n"
         "MNIST, 1s labelled 7, too few 1s counted; in every round the best ranked rows go,\n"
-        "until as many have gone as there are errors. *One shot* is the ranking of the first round.\n"
+        "until as many have gone as there are errors. *One shot* is the first ranking.\n"
     )
     return f"{head}\n{table(columns, rows)}\n"
 
