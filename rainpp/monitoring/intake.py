@@ -96,10 +96,6 @@ class Intake:
         self.epoch = 0
         self.next_row = 0
 
-    @property
-    def _kind(self) -> np.dtype[Any]:
-        return np.dtype(self._setup.passes.model.theta.dtype)
-
     def stored_schema(self, side: int) -> pa.Schema:
         """Columns of a stored row."""
         if side not in self._schemas:
@@ -108,7 +104,7 @@ class Intake:
 
     def _made_schema(self, side: int) -> pa.Schema:
         table = self._setup.tables[side]
-        number = pa.from_numpy_dtype(self._kind)
+        number = pa.from_numpy_dtype(np.dtype(self._setup.passes.model.theta.dtype))
         fields = [
             pa.field(ROW, pa.int64()),
             pa.field(EPOCH, pa.int32()),
@@ -498,8 +494,7 @@ class Intake:
     def _stored_rows(
         self, side: int, rows: pa.Table, times: Index, numbers: Index, learned: Any
     ) -> pa.Table:
-        table = self._setup.tables[side]
-        kind = pa.from_numpy_dtype(self._kind)
+        table, schema = self._setup.tables[side], self.stored_schema(side)
         chances, tangents = learned
         count = rows.num_rows
         kept = None
@@ -510,10 +505,12 @@ class Intake:
             EPOCH: pa.array(np.full(count, self.epoch, np.int32)),
             TIME: pa.array(times),
             CHANCES: _lists(chances),
-            TANGENTS: pa.nulls(count, pa.list_(kind)) if kept is None else _lists(kept),
+            TANGENTS: pa.nulls(count, schema.field(TANGENTS).type)
+            if kept is None
+            else _lists(kept),
         }
         named = {name: rows.column(name) for name in self._stored(table)}
-        made, schema = pa.table({**columns, **named}), self.stored_schema(side)
+        made = pa.table({**columns, **named})
         return made if made.schema.types == schema.types else made.cast(schema)
 
     def _whole_tangents(
