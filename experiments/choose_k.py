@@ -75,9 +75,7 @@ def main() -> None:
 
 def _others(name: str, case: str) -> list[dict[str, Any]]:
     """The results there are, but for those of a case that has been measured again."""
-    if not (results.FOLDER / f"{name}.json").exists():
-        return []
-    return [run for run in results.load(name)["runs"] if run["case"] != case]
+    return [run for run in results.runs(name) if run["case"] != case]
 
 
 def _plain(case: Case) -> Made:

@@ -119,9 +119,7 @@ def main() -> None:
 
 def _of_others(model: str) -> list[dict[str, Any]]:
     """The rows that are there about other models."""
-    if not (results.FOLDER / "offline_peers.json").exists():
-        return []
-    return [run for run in results.load("offline_peers")["runs"] if run["model"] != model]
+    return [run for run in results.runs("offline_peers") if run["model"] != model]
 
 
 def run_case(case: Case, python: Path) -> Iterator[dict[str, Any]]:

@@ -5,22 +5,15 @@ python -m experiments.plots
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 from matplotlib.axes import Axes
 
 from experiments import plots_paper_times, results
-from experiments.drawing import drawn, path_of
+from experiments.drawing import BLACK, GREY, ORANGE, SKY, path_of, picture
 
 Run = dict[str, Any]
 
-# Colours that are told apart without seeing red or green (Okabe and Ito 2008).
-BLACK, GREY = "#000000", "#888888"
-ORANGE, SKY, GREEN, BLUE, RED, PINK = (
-    "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
 _SERIES = {
     "singles": ("sum of single effects", ORANGE, "o"),
     "refined_singles": ("sum of refined effects", SKY, "^"),
@@ -31,18 +24,6 @@ _SERIES = {
 def main() -> None:
     print(group_effects(results.load("group_effects")))
     plots_paper_times.main()
-
-
-@contextmanager
-def picture(name: str, panels: int, *, width: float = 3.4) -> Generator[list[Axes]]:
-    """Panels side by side, written to `results/<name>.svg` once they are drawn.
-
-    Parameters
-    ----------
-    width : of a panel, in inches.
-    """
-    with drawn(name, (width * panels, 3.6)) as figure:
-        yield list(figure.subplots(1, panels, squeeze=False)[0])
 
 
 def group_effects(body: Run) -> str:

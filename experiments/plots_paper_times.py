@@ -10,7 +10,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.drawing import COLOURS, drawn, path_of
+from experiments.drawing import BLUE, COLOURS, GREY, RED, drawn, path_of
+from experiments.paper.cells import PAPER_PARAMETERS
 from experiments.tables_paper_times import (
     NAMES,
     TABLE_4,
@@ -24,13 +25,6 @@ from experiments.tables_paper_times import (
 
 Run = dict[str, Any]
 
-_BLUE, _RED = COLOURS[:2]
-_GREY = "#888888"
-# §6.1.1, for the paper's own points.
-_PARAMETERS = {
-    "mnist logistic": 7_850, "mnist mlp": 1_800_000, "mnist cnn": 1_200_000,
-    "cifar10 wrn10": 390_000, "cifar10 wrn18": 778_000, "cifar10 wrn26": 1_550_000,
-}  # fmt: skip
 _TABLES = {"host": "table in memory, CPU", "device": "table on the GPU"}
 
 
@@ -46,13 +40,13 @@ def fig1(runs: list[Run]) -> None:
     """Seconds of a complaint by parameters; a square is a network on photos."""
     with drawn("paper_fig1", (6.2, 3.8)) as figure:
         axes = figure.subplots()
-        for part, parameters in _PARAMETERS.items():
-            axes.plot(parameters, TABLE_4[part][3], "x", color=_GREY, ms=6)
-        axes.plot([], [], "x", color=_GREY, ms=6, label="Rain, paper (V100)")
-        axes.axhline(1e-3, color=_GREY, lw=0.8, ls="--", label="1 ms: Rain++, paper")
+        for part, paper in TABLE_4.items():
+            axes.plot(PAPER_PARAMETERS[part.split()[1]], paper[3], "x", color=GREY, ms=6)
+        axes.plot([], [], "x", color=GREY, ms=6, label="Rain, paper (V100)")
+        axes.axhline(1e-3, color=GREY, lw=0.8, ls="--", label="1 ms: Rain++, paper")
         for name, colour, of in (
-            ("Rain", _RED, lambda run: run["rain_s"]),
-            ("Rain++", _BLUE, lambda run: run["p50_ms"] / 1e3),
+            ("Rain", RED, lambda run: run["rain_s"]),
+            ("Rain++", BLUE, lambda run: run["p50_ms"] / 1e3),
         ):
             for run in runs:
                 _mark(axes, run, of(run), colour)
@@ -80,8 +74,8 @@ def fig6(runs: list[Run]) -> None:
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for axes, run in zip(panels, runs, strict=False):
             rain, fast = rain_by_step(run), rainpp_by_k(run)
-            axes.plot(range(1, len(rain) + 1), rain, "o-", color=_RED, ms=4, label="Rain")
-            axes.plot([*fast], [*fast.values()], "s-", color=_BLUE, ms=4, label="Rain++")
+            axes.plot(range(1, len(rain) + 1), rain, "o-", color=RED, ms=4, label="Rain")
+            axes.plot([*fast], [*fast.values()], "s-", color=BLUE, ms=4, label="Rain++")
             axes.set(yscale="log", title=label(run), xlabel="eigenpairs, CG steps")
             axes.set_ylim(min(fast.values()) / 2, max(rain) * 3)
         for axes in panels[len(runs) :]:
@@ -99,7 +93,7 @@ def fig7(runs: list[Run]) -> None:
             found = {k: seconds * 1e3 for k, seconds in by_k(run["stored_s"]).items()}
             axes.plot([*found], [*found.values()], "o-", ms=4, color=colour, label=label(run))
             axes.axhline(run["unoptimised_s"] * 1e3, color=colour, ls="--", lw=1)
-        axes.plot([], [], "--", color=_GREY, lw=1, label="backpropagation")
+        axes.plot([], [], "--", color=GREY, lw=1, label="backpropagation")
         axes.set(yscale="log", xlabel="eigenpairs", ylabel="milliseconds of the query gradient")
         figure.legend(loc="outside right upper", frameon=False, fontsize=8)
 
@@ -115,7 +109,7 @@ def fig8(runs: list[Run]) -> None:
             for (k, group), colour in zip(lines.items(), COLOURS, strict=False):
                 times = [group[count]["p50_ms"] for count in sorted(group)]
                 axes.plot(sorted(group), times, "o-", ms=3, color=colour, label=f"k = {k}")
-            axes.axhline(1, color=_GREY, lw=0.8, ls="--", label="1 ms: paper, at most")
+            axes.axhline(1, color=GREY, lw=0.8, ls="--", label="1 ms: paper, at most")
             axes.set(xscale="log", yscale="log", xlabel="interventions", title=_TABLES[where])
         panels[0].set_ylabel("milliseconds of a complaint")
         handles, labels = panels[0].get_legend_handles_labels()
@@ -131,7 +125,7 @@ def fig10(runs: list[Run]) -> None:
             for run, colour in zip(runs, COLOURS, strict=False):
                 found = by_k(run[kind])
                 axes.plot([*found], [*found.values()], "o-", ms=4, color=colour, label=label(run))
-            axes.axvline(10, color=_GREY, lw=0.8, ls=":")
+            axes.axvline(10, color=GREY, lw=0.8, ls=":")
             axes.set(yscale="log", xlabel="eigenpairs", title=title)
         panels[0].set_ylabel("seconds")
         _legend(figure, panels[0].get_legend_handles_labels())

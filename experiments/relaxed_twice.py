@@ -84,9 +84,7 @@ def main() -> None:
 
 def _of_other_rates(rate: float) -> list[dict[str, Any]]:
     """What earlier calls found; the whole takes a quarter of an hour."""
-    if not (results.FOLDER / "relaxed_twice.json").exists():
-        return []
-    return [run for run in results.load("relaxed_twice")["runs"] if run["rate"] != rate]
+    return [run for run in results.runs("relaxed_twice") if run["rate"] != rate]
 
 
 def measure(rate: float, seed: int, rows: int) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,11 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
+def runs(name: str) -> list[dict[str, Any]]:
+    """The runs of one experiment; none where it has no results yet."""
+    return load(name)["runs"] if (FOLDER / f"{name}.json").exists() else []
+
+
 def milliseconds(seconds: list[float]) -> dict[str, float]:
     """Median and 95th percentile of timings, in milliseconds."""
     values = np.array(seconds) * 1e3

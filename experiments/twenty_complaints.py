@@ -80,9 +80,7 @@ def main() -> None:
 
 def _kept(model: str, seed: int, libraries: list[str]) -> list[Run]:
     """What earlier calls found about other models, seeds and libraries."""
-    if not (results.FOLDER / "twenty_complaints.json").exists():
-        return []
-    runs = results.load("twenty_complaints")["runs"]
+    runs = results.runs("twenty_complaints")
     same = (model, seed)
     return [r for r in runs if (r["model"], r["seed"]) != same or r["library"] not in libraries]
 

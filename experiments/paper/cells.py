@@ -16,6 +16,11 @@ NETWORKS = {
     "sst2": ("lstm",),
     "adult": ("logistic",),
 }
+# §6.1.1.
+PAPER_PARAMETERS = {
+    "logistic": 7_850, "mlp": 1_800_000, "cnn": 1_200_000, "wrn10": 390_000, "wrn18": 778_000,
+    "wrn26": 1_550_000, "lstm": 3_400_000, "adult": 50,
+}  # fmt: skip
 # Tables 2 and 3.
 FLIP_RATES = (0.1, 0.2, 0.3, 0.4)
 CORRUPTIONS = {

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import results
+from experiments.drawing import BLACK, BLUE, GREEN, ORANGE, RED, SKY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import SIZES, Cell, Size
 from experiments.paper.records import Run
-from experiments.plots import BLACK, BLUE, GREEN, ORANGE, RED, SKY, picture
 from rainpp.errors import DataError
 
 if TYPE_CHECKING:

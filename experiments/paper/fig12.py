@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from experiments.drawing import BLACK, BLUE, GREEN, ORANGE, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import Figure
 from experiments.paper.records import Asked, Run
-from experiments.plots import BLACK, BLUE, GREEN, ORANGE, picture
 
 QUERIES = {"Q4": BLACK, "Q5": BLUE, "Q6": GREEN, "Q7": ORANGE}
 # AUC_R at the library's k, at least.

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from experiments.drawing import BLUE, RED, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import NETWORKS, Figure
 from experiments.paper.records import Run
-from experiments.plots import BLUE, RED, picture
 
 LARGE, SMALL = 0.25, 0.05  # the vertical lines of the paper
 BANDS = {

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from experiments.drawing import BLUE, RED, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import Figure
 from experiments.paper.records import Asked, Run
-from experiments.plots import BLUE, RED, picture
 
-QUERIES = {"Q3": "-", "Q1": "--"}
+QUERIES = {"Q3": ("-", "o"), "Q1": ("--", "s")}
 LEAST_DENOISED, MOST_DELETED = 0.65, 0.2
 
 
@@ -71,21 +72,32 @@ def _draw(runs: list[Run]) -> None:
         for axes, (_, part) in zip(panels, parts, strict=True):
             title = records.title(part[0])
             figures.framed(axes, title=title, across="rows of the class spoilt")
-            for query, style in QUERIES.items():
+            for query, (dashes, marker) in QUERIES.items():
+                style = {"ls": dashes, "marker": marker}
                 found = [one for one in compared(part) if one.query == query]
-                _line(axes, found, f"filter, {query}", style, BLUE, lambda one: one.denoised)
-                _line(axes, found, f"delete, {query}", style, RED, lambda one: one.deleted)
+                _line(axes, found, _denoised, label=f"filter, {query}", color=BLUE, **style)
+                _line(axes, found, _deleted, label=f"delete, {query}", color=RED, **style)
         panels[0].set_ylabel("peak AUC_R")
         figures.explained(panels[-1], "center right")
 
 
+def _denoised(one: Interventions) -> float:
+    return one.denoised
+
+
+def _deleted(one: Interventions) -> float:
+    return one.deleted
+
+
 def _line(
-    axes: figures.Axes, found: list[Interventions], label: str, style: str, colour: str,
+    axes: figures.Axes,
+    found: list[Interventions],
     value: Callable[[Interventions], float],
-) -> None:  # fmt: skip
+    **style: Any,
+) -> None:
     rates = [100 * one.run["rate"] for one in found]
     peaks = [value(one) for one in found]
-    axes.plot(rates, peaks, style, marker="os"[style == "--"], ms=5, color=colour, label=label)
+    axes.plot(rates, peaks, ms=5, **style)
     axes.set_xlim(67, 103)
     axes.set_xticks([70, 80, 90, 100], ["70%", "80%", "90%", "100%"])
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from experiments.drawing import GREY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import NETWORKS, Figure
 from experiments.paper.records import Run
-from experiments.plots import GREY, picture
 from rainpp.lanczos.choose_k import inflection
 
 _CLASSES = {"sst2": 2, "adult": 2}

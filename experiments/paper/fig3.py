@@ -5,11 +5,11 @@ python -m experiments.paper.fig3 [--size small|full]
 
 from __future__ import annotations
 
+from experiments.drawing import BLACK, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import RATES, Figure
 from experiments.paper.records import Asked, Run
-from experiments.plots import BLACK, picture
 
 
 def _wants(cell: Cell) -> bool:

@@ -5,11 +5,11 @@ python -m experiments.paper.fig4 [--size small|full]
 
 from __future__ import annotations
 
+from experiments.drawing import GREY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import MARKERS, NETWORKS, Figure
 from experiments.paper.records import Asked, Run
-from experiments.plots import GREY, picture
 
 QUERIES = ("Q1", "Q3")
 # Rain++ keeps up when it is not further behind than this.

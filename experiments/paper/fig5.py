@@ -8,11 +8,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from experiments.drawing import picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import NETWORKS, Figure
 from experiments.paper.records import Asked, Run
-from experiments.plots import picture
 
 QUERIES = {"sst2": ("Q3",), "adult": ("Q7",)}
 # A complaint whose peak is lower has nothing to find (§6.4).

@@ -9,16 +9,16 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments import plots, results
+from experiments import drawing, results
 from experiments.paper import records
 from experiments.paper.cells import SIZES, Cell, cells
 from experiments.paper.records import Run
 
 # By rate of errors, from few to many; by network, from small to large.
-RATES = {0.1: plots.SKY, 0.2: plots.GREEN, 0.3: plots.ORANGE, 0.4: plots.RED}
+RATES = {0.1: drawing.SKY, 0.2: drawing.GREEN, 0.3: drawing.ORANGE, 0.4: drawing.RED}
 NETWORKS = {
-    "logistic": plots.BLACK, "mlp": plots.BLUE, "cnn": plots.RED, "wrn10": plots.SKY,
-    "wrn18": plots.GREEN, "wrn26": plots.ORANGE, "lstm": plots.PINK,
+    "logistic": drawing.BLACK, "mlp": drawing.BLUE, "cnn": drawing.RED, "wrn10": drawing.SKY,
+    "wrn18": drawing.GREEN, "wrn26": drawing.ORANGE, "lstm": drawing.PINK,
 }  # fmt: skip
 MARKERS = {"mnist": "o", "fashion": "s", "cifar10": "^", "sst2": "D", "adult": "v"}
 

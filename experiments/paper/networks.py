@@ -12,16 +12,12 @@ from flax import nnx
 import rainpp
 from experiments import models, nets, nets_text, train, train_nnx
 from experiments.data import Labels
-from experiments.paper.cells import Cell
+from experiments.paper.cells import PAPER_PARAMETERS, Cell
 from experiments.train_nnx import Schedule
 from rainpp.errors import SettingsError, ShapeError
 from rainpp.types import PyTree
 
-# What the paper says, and how far its "1.8M" or "390K" may be from the number itself.
-PAPER_PARAMETERS = {
-    "logistic": 7_850, "mlp": 1_800_000, "cnn": 1_200_000, "wrn10": 390_000, "wrn18": 778_000,
-    "wrn26": 1_550_000, "lstm": 3_400_000, "adult": 50,
-}  # fmt: skip
+# How far the paper's "1.8M" or "390K" may be from the number itself.
 _ROUNDED = 0.01
 SMALL_MLP = (64,)
 

@@ -19,8 +19,7 @@ DATA = {
 
 def saved(size: Size, name: str = "paper") -> list[Run]:
     """Records of a size, in the order they were measured."""
-    known = (results.FOLDER / f"{name}_{size}.json").exists()
-    return results.load(f"{name}_{size}")["runs"] if known else []
+    return results.runs(f"{name}_{size}")
 
 
 def known() -> list[Run]:

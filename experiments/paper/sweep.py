@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import results
+from experiments.paper import records
 from experiments.paper.blemishes import denoised
 from experiments.paper.cells import SIZES, Cell, Size, cells
 from experiments.paper.queries import Answers, Query, queries, swept
@@ -74,13 +75,13 @@ def main() -> None:
 
 
 def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[Record]:
-    """Records of cells, measured where they are not saved yet.
+    """Records of cells, measured where they are not saved yet; with `again`, all of them.
 
-    Cells whose data are not there are left out, and said to be.
+    Records of other cells stay. Cells whose data are not there are left out, and said to be.
     """
-    known = {} if again else {run["cell"]: run for run in saved(size)}
+    known = {run["cell"]: run for run in records.saved(size)}
     for cell in wanted:
-        if cell.name in known:
+        if cell.name in known and not again:
             continue
         try:
             known[cell.name] = measure(cell)
@@ -90,12 +91,6 @@ def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[
         print(known[cell.name]["summary"], flush=True)
         _save(size, list(known.values()))
     return [known[cell.name] for cell in wanted if cell.name in known]
-
-
-def saved(size: Size) -> list[Record]:
-    """Records there are."""
-    name = f"paper_{size}"
-    return results.load(name)["runs"] if (results.FOLDER / f"{name}.json").exists() else []
 
 
 def _save(size: Size, runs: list[Record]) -> None:

@@ -88,7 +88,7 @@ class Saved:
 
         With `again` those that are saved are measured too; others that are saved stay.
         """
-        known = {record["part"]: record for record in self._records()}
+        known = {record["part"]: record for record in results.runs(self._name)}
         for name, measure in parts.items():
             if name in known and not again:
                 print(f"{name}: saved before", flush=True)
@@ -103,10 +103,6 @@ class Saved:
             print(known[name], flush=True)
             self._save(list(known.values()))
         return [known[name] for name in parts if name in known]
-
-    def _records(self) -> list[Record]:
-        path = results.FOLDER / f"{self._name}.json"
-        return results.load(self._name)["runs"] if path.exists() else []
 
     def _save(self, runs: list[Record]) -> None:
         results.save(self._name, command=self._command, settings=self._settings, runs=runs)

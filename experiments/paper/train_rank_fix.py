@@ -52,8 +52,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
     name, plan = f"paper_train_rank_fix_{asked.size}", _PLANS[asked.size]
-    there = (results.FOLDER / f"{name}.json").exists() and not asked.again
-    runs: list[dict[str, Any]] = results.load(name)["runs"] if there else []
+    runs = [] if asked.again else results.runs(name)
     done = {run["cell"] for run in runs}
     command = f"python -m experiments.paper.train_rank_fix --size {asked.size}"
     for network in plan.networks:

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import data
-from experiments.paper import fig11, networks, sweep, tasks
+from experiments.paper import fig11, networks, records, sweep, tasks
 from experiments.paper.blemishes import blurred, denoised, salted, spoil
 from experiments.paper.cells import Cell, cells
 from experiments.paper.networks import Sizes, Trainee, flat, unflat
@@ -255,3 +255,21 @@ def test_numbers_of_a_structure_go_into_one_array_and_back():
     for wrong in (values[:-1], np.append(values, 0)):
         with pytest.raises(ShapeError, match="9 parameters"):
             unflat(wrong, structure)
+
+
+def test_measuring_some_cells_again_keeps_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.results, "FOLDER", tmp_path)
+    calls = []
+
+    def measured(cell):
+        calls.append(cell.name)
+        return {"cell": cell.name, "seed": cell.seed, "summary": "", "call": len(calls)}
+
+    monkeypatch.setattr(sweep, "measure", measured)
+    first, second = (Cell("mnist", "logistic", "flip", rate) for rate in (0.1, 0.2))
+    sweep.measure_all([first, second], "small")
+    sweep.measure_all([first, second], "small")
+    assert calls == [first.name, second.name]
+    sweep.measure_all([second], "small", again=True)
+    saved = {run["cell"]: run["call"] for run in records.saved("small")}
+    assert saved == {first.name: 1, second.name: 3}
