@@ -47,6 +47,11 @@ def with_matrix_products(function: Callable[..., PyTree]) -> Callable[..., PyTre
     return run
 
 
+def has_convolution(function: Callable[..., PyTree], *arguments: PyTree) -> bool:
+    """Whether `function` convolves; it is traced, not run, and shapes do for `arguments`."""
+    return _rewritable(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
 def _rewritable(jaxpr: Jaxpr) -> bool:
     """Whether a convolution can be reached that a matrix product can replace."""
     return any(

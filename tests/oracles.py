@@ -125,6 +125,23 @@ def solved_regression(*, rows=60, features=4, classes=3, l2=1e-2, seed=0) -> Pro
 
 
 @functools.cache
+def random_convolution() -> Problem:
+    """A convolution and a logit at random weights."""
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(size=(3, 3, 2, 4)), "head": rng.normal(size=(4, 1))}
+
+    def apply(params, images):
+        found = jax.lax.conv_general_dilated(
+            images, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.tanh(found).mean(axis=(1, 2)) @ params["head"]
+
+    model = Model(apply, jax.tree.map(jnp.asarray, params), loss="binary_cross_entropy")
+    labels = rng.integers(0, 2, 50).astype(np.int32)
+    return Problem(model, rng.normal(size=(50, 6, 6, 2)), labels)
+
+
+@functools.cache
 def random_mlp(*, rows=40, features=5, hidden=6, classes=3, l2=1e-2, seed=0) -> Problem:
     """A small net at random weights: its Hessian is indefinite."""
     rng = np.random.default_rng(seed)

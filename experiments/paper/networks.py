@@ -88,7 +88,7 @@ class Trainee:
             assert self.network is not None
             assert self.schedule is not None
             train_nnx.fit(self.network, inputs, labels, self.schedule)
-            return nnx.split(self.network)[1]
+            return _state(self.network)
         start = self.architecture.init(jax.random.key(self.cell.seed))
         apply, loss = self.architecture.apply, self.architecture.loss
         if self.cell.network == "logistic":
@@ -98,7 +98,8 @@ class Trainee:
     def untrained(self) -> PyTree:
         """Parameters of the same structure."""
         if self.architecture is None:
-            return nnx.split(self.network)[1]
+            assert self.network is not None
+            return _state(self.network)
         return self.architecture.init(jax.random.key(self.cell.seed))
 
     def model(self, found: PyTree) -> rainpp.Model:
@@ -108,9 +109,15 @@ class Trainee:
             return rainpp.Model(apply, found, loss=loss, l2=train.L2)
         assert self.network is not None
         assert self.schedule is not None
-        network = nnx.merge(nnx.split(self.network)[0], found)
+        network = nnx.clone(self.network)
+        nnx.update(network, found)
         network.eval()
         return rainpp.Model.from_flax(network, loss="cross_entropy", l2=self.schedule.l2)
+
+
+def _state(network: nnx.Module) -> PyTree:
+    """Parameters and statistics; what only draws random numbers is no part of a trained network."""
+    return nnx.state(network, nnx.Not(nnx.RngState))
 
 
 def trainee(cell: Cell, num_inputs: int) -> Trainee:

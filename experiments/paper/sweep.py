@@ -29,7 +29,7 @@ from rainpp.lanczos.choose_k import choose_k, is_determined
 from rainpp.lanczos.conjugate_gradient import iterate
 from rainpp.lanczos.curvature import Curvature
 from rainpp.lanczos.eigenpairs import Eigenpairs, find_eigenpairs
-from rainpp.lanczos.projection import gradient_of_probabilities, project_training
+from rainpp.lanczos.projection import gradient_of_probabilities, project_inference, project_training
 from rainpp.lanczos.sample import Strata
 from rainpp.metrics import auc_r
 from rainpp.training_set import TrainingSet
@@ -55,13 +55,20 @@ class Effort:
     rows: int | None = 4096
 
 
+_SMALL = {
+    "cnn": Effort(most=20, steps=10, rows=1024),
+    "lstm": Effort(most=20, steps=10, rows=1024),
+    "wrn10": Effort(most=12, steps=5, rows=512),
+}
+
+
 def effort(cell: Cell) -> Effort:
     """How far the curves of a cell go."""
     if cell.network == "logistic":
         return Effort(rows=None)
     if cell.size == "full":
         return Effort(most=40, steps=30, rows=10_000)
-    return Effort() if cell.network == "mlp" else Effort(most=20, steps=10, rows=1024)
+    return _SMALL.get(cell.network, Effort())
 
 
 def main() -> None:
@@ -108,15 +115,19 @@ def measure(cell: Cell) -> Record:
     asked = queries(cell, made.pool, answers)
     curvature = curvature_of(made, far)
     pairs = pairs_of(made, curvature, far)
-    along_rows = projected(made, made.training, pairs.vectors)
-    repair = _repaired(made, pairs.vectors, along_rows)
     gradients = [gradient_of(made, query.weights) for query in asked]
-    by_step = _by_step(made, curvature, gradients, far.steps)
+    solutions = [solutions_by_step(curvature, gradient, far.steps) for gradient in gradients]
+    # One pass over the training rows for all of them.
+    stops = np.cumsum([len(part) for part in (pairs.vectors, *solutions)])
+    along = projected(made, made.training, np.concatenate([pairs.vectors, *solutions]))
+    along_rows, *along_steps = np.split(along, stops[:-1], axis=1)
+    repair = _repaired(made, pairs.vectors, along_rows)
     found = []
-    for query, gradient, steps in zip(asked, gradients, by_step, strict=True):
+    for query, gradient, steps in zip(asked, gradients, along_steps, strict=True):
         along = pairs.vectors.astype(np.float64) @ gradient
         curve = by_k(along_rows, along, pairs, made.corrupted)
-        entry = _about(query) | {"k": curve, "steps": steps}
+        rain = [_auc_r(row, made.corrupted) for row in steps.T]
+        entry = _about(query) | {"k": curve, "steps": rain}
         if repair is not None:
             entry["denoised"] = by_k(along_rows - repair, along, pairs, made.corrupted)
         found.append(entry)
@@ -155,7 +166,9 @@ def curvature_of(made: Task, far: Effort) -> Curvature:
     if far.rows is not None and far.rows < made.training.num_rows:
         strata = Strata(made.training.labels, seed=0)
         sample = strata.half(far.rows // 2, 0).joined(strata.half(far.rows // 2, 1))
-    return Curvature.of(made.model, made.training, sample=sample, batch_size=made.batch)
+    return Curvature.of(
+        made.model, made.training, sample=sample, batch_size=made.batch, apart=made.apart
+    )
 
 
 def pairs_of(made: Task, curvature: Curvature, far: Effort) -> Eigenpairs:
@@ -204,24 +217,22 @@ def by_k(
 ) -> list[float]:
     """AUC_R with 1, 2, ... eigenpairs."""
     scores = np.cumsum(rows * (along / pairs.values), axis=1).T
-    return [round(float(auc_r(row, corrupted)), 4) for row in scores]
+    return [_auc_r(row, corrupted) for row in scores]
 
 
-def _by_step(
-    made: Task, curvature: Curvature, gradients: list[Floats], steps: int
-) -> list[list[float]]:
-    """AUC_R of Rain after 1, 2, ... conjugate-gradient steps, by complaint."""
-    out: list[list[float]] = []
-    for gradient in gradients:
-        right = jnp.asarray(gradient, made.model.theta.dtype)
-        states = itertools.islice(iterate(curvature.hvp, right), 1, steps + 1)
-        solutions = [np.asarray(state.solution) for state in states]
-        if not solutions:
-            out.append([])
-            continue
-        scores = projected(made, made.training, jnp.asarray(np.stack(solutions))).T
-        out.append([round(float(auc_r(row, made.corrupted)), 4) for row in scores])
-    return out
+def _auc_r(scores: Floats, corrupted: NDArray[np.bool_]) -> float:
+    return round(float(auc_r(scores, corrupted)), 4)
+
+
+def solutions_by_step(curvature: Curvature, gradient: Floats, steps: int) -> Floats:
+    """Rain's H⁻¹∇q after 1, 2, ... conjugate-gradient steps (steps, d).
+
+    Fewer where the curvature turns negative, which ends them.
+    """
+    right = jnp.asarray(gradient, curvature.dtype)
+    states = itertools.islice(iterate(curvature.hvp, right), 1, steps + 1)
+    found = [np.asarray(state.solution) for state in states]
+    return np.stack(found) if found else np.empty((0, curvature.dimension), curvature.dtype)
 
 
 def _swept(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> list[list[Any]]:
@@ -232,13 +243,17 @@ def _swept(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> lis
     """
     if made.cell.corruption != "flip" or made.cell.data not in ("mnist", "cifar10"):
         return []
+    tangents = project_inference(
+        made.model, made.pool.inference, pairs.vectors, batch_size=2 * made.batch
+    )[1]
     found: list[list[Any]] = []
     for query in swept(answers, joins=_JOINS, seed=made.cell.seed):
-        along = pairs.vectors.astype(np.float64) @ gradient_of(made, query.weights)
-        signs = (1, -1 if query.away_from_clean else 1)
-        peaks = [max(by_k(rows, sign * along, pairs, made.corrupted)) for sign in signs]
+        along = np.einsum("vr,vrk->k", query.weights, tangents)
+        peak = other = max(by_k(rows, along, pairs, made.corrupted))
+        if query.away_from_clean:
+            other = max(by_k(rows, -along, pairs, made.corrupted))
         errors = [round(error, 4) for error in (query.relative_error, query.relaxed_error)]
-        found.append([query.name, errors[0], *peaks, errors[1]])
+        found.append([query.name, errors[0], peak, other, errors[1]])
     return found
 
 

@@ -88,9 +88,23 @@ class Task:
     images: Floats | None
 
     @property
+    def deep(self) -> bool:
+        """Whether it is a network in Flax, over images or words."""
+        return self.cell.network not in ("logistic", "mlp")
+
+    @property
     def batch(self) -> int:
         """Rows at a time that suit the network."""
-        return 1024 if self.cell.network in ("logistic", "mlp") else 64
+        return 64 if self.deep else 1024
+
+    @property
+    def apart(self) -> bool:
+        """Whether every batch of a curvature product is a call of its own.
+
+        In a compiled loop, XLA's CPU backend takes ten times as long for gradients of convolutions
+        (see `train_nnx.fit`).
+        """
+        return self.deep and jax.default_backend() == "cpu"
 
 
 def task(cell: Cell) -> Task:

@@ -1,8 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from rainpp.lanczos import projection
 from rainpp.lanczos.projection import (
     gradient_of_probabilities,
     project_inference,
@@ -36,6 +38,32 @@ def test_projections_are_inner_products_of_explicit_gradients(make, batch_size):
         assert_allclose(found.relabels[:, shift - 1], expected, atol=1e-12)
         posterior = problem.model.probabilities(problem.inputs)[np.arange(len(others)), others]
         assert_allclose(found.posteriors[:, shift - 1], posterior, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_projections_of_a_convolutional_network_are_those_of_explicit_gradients(count):
+    problem = oracles.random_convolution()
+    vectors = vectors_for(problem, count)
+    explicit = oracles.row_gradients(problem.model, problem.inputs, problem.labels)
+    training = TrainingSet.checked(problem.model, problem.inputs, problem.labels)
+    found = project_training(problem.model, training, vectors)
+    assert_allclose(found.gradients, explicit @ np.asarray(vectors).T, atol=1e-12)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reverse mode is for the CPU")
+def test_many_vectors_on_a_convolutional_network_take_reverse_mode(monkeypatch):
+    def watched(kernel, *rest):
+        taken.append((kernel[1], rest[-1]))
+        return map_rows(kernel, *rest)
+
+    taken, map_rows = [], projection.map_rows
+    monkeypatch.setattr(projection, "map_rows", watched)
+    problem = oracles.random_convolution()
+    training = TrainingSet.checked(problem.model, problem.inputs, problem.labels)
+    for count in (2, 3, 40):
+        project_training(problem.model, training, vectors_for(problem, count))
+    forward, backward = projection._project_batch, projection._project_gradients
+    assert taken == [(forward, 512), (backward, 32), (backward, 40)]
 
 
 def test_relabelling_a_binary_logit_is_the_difference_of_its_two_losses():
