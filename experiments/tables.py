@@ -104,6 +104,7 @@ def render() -> str:
         "offline_refine": _refine,
         "offline_processes": tables_processes.processes,
         "offline_matmul": tables_processes.matmul,
+        "offline_modes": tables_processes.modes,
         "choose_k": tables_offline.choose_k,
         "choose_k_deep": tables_offline.choose_k,
         "offline_subsample": tables_offline.subsample,

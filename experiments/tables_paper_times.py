@@ -71,7 +71,7 @@ def fig1(runs: list[Run]) -> str:
             f"{run['rain_first_call_s']:.1f}",
             f"{TABLE_4[run['part']][3]:.2f}",
             "70,000" if run["part"] == "cifar10 wrn26" else "",
-            how(run) + "; random vectors for eigenvectors" * (run["eigenvectors"] == "random"),
+            how(run),
         ]
         for run in runs
     ]

@@ -68,3 +68,27 @@ def matmul(body: Run) -> str:
         for run in sorted(body["runs"], key=lambda run: (run["case"], run["query"]))
     ]
     return f"{head}\n{table(columns, rows)}\n"
+
+
+def modes(body: Run) -> str:
+    """Forward mode beside reverse mode, by k."""
+    ks = body["settings"]["ks"]
+    head = (
+        "## Training gradients on k vectors, forward mode beside reverse mode\n\n"
+        f"{body['settings']['rows']} rows. Milliseconds, forward (the paper's, k tangents at "
+        "once) / reverse (gradients of\na few rows at a time, times the vectors); the last column "
+        "is their largest difference. `precompute`\ntakes the second for convolutions on a CPU "
+        "from three vectors on, unless rows are relabelled.\n"
+    )
+    columns = ["network", "parameters", *(f"k = {k}" for k in ks), "ratio at k = 20", "apart"]
+    rows = [
+        [
+            run["network"],
+            f"{run['parameters']:,}",
+            *(f"{run['forward_ms'][str(k)]:.4g} / {run['reverse_ms'][str(k)]:.4g}" for k in ks),
+            f"{run['forward_ms']['20'] / run['reverse_ms']['20']:.2g}",
+            f"{run['apart']:.0e}",
+        ]
+        for run in body["runs"]
+    ]
+    return f"{head}\n{table(columns, rows)}\n"

@@ -112,7 +112,7 @@ def _small() -> Iterator[Cell]:
     for corruption in ("flip", "two flips"):
         for rate in FLIP_RATES:
             yield Cell("mnist", "cnn", corruption, rate)
-    for rate in (0.7, 0.9, 1.0):
+    for rate in (0.7, 1.0):
         yield Cell("mnist", "cnn", "salt class", rate)
     yield Cell("sst2", "lstm", "flip", 0.2)
     yield Cell("sst2", "lstm", "flip", 0.4)

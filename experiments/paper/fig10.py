@@ -1,9 +1,8 @@
 """Figure 10: what the offline stage takes, by the number of eigenpairs (§6.7).
 
 The gradient of every training row, and every probability of the inference database, projected on
-k vectors in forward mode. The vectors are random: what they hold changes no time. Beside it, once,
-the search for 20 eigenpairs from a sample of the rows, as `rainpp.precompute` does it; small
-networks for images, where it takes minutes on a CPU, are spared it.
+k vectors. The vectors are random: what they hold changes no time. Beside it, once, the search for
+20 eigenpairs from a sample of the rows. Both as `rainpp.precompute` does it.
 
     python -m experiments.paper.fig10 [--size small|full] [--only cifar10] [--again]
 """
@@ -42,7 +41,7 @@ def measure(cell: Cell) -> Record:
     projected = {str(k): _projected(subject, k) for k in KS[cell.size]}
     for name in ("training_s", "inference_s", "first_call_s"):
         found[name] = {k: times[name] for k, times in projected.items()}
-    return found | (_eigenpairs(subject) if subject.finds_eigenpairs else {})
+    return found | _eigenpairs(subject)
 
 
 def _projected(subject: Subject, k: int) -> dict[str, float]:

@@ -54,12 +54,6 @@ class Subject:
         return Batches(made.batch, made.batch, 2 * made.batch)
 
     @property
-    def finds_eigenpairs(self) -> bool:
-        """Whether real eigenpairs are looked for; a small Flax network takes minutes on a CPU."""
-        made = self.task
-        return made.cell.size == "full" or made.batch >= 1024
-
-    @property
     def rain_steps(self) -> int:
         """Conjugate-gradient steps of Rain in Table 4."""
         return RAIN_STEPS[self.task.cell.data]
@@ -68,7 +62,8 @@ class Subject:
     def curvature(self) -> Curvature:
         """The Hessian of all rows, as Rain has it."""
         made = self.task
-        return Curvature.of(made.model, made.training, batch_size=self.batches.product)
+        size = self.batches.product
+        return Curvature.of(made.model, made.training, batch_size=size, apart=made.apart)
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:

@@ -6,14 +6,14 @@ one primal pass; memory is k times the activations of one batch.
 One case is the other way round. A convolution uses a kernel at every place of an image, and each
 tangent does so again, while the gradient of a row is small beside that work: on a CPU a few rows at
 a time are differentiated in reverse mode and their gradients multiplied by the vectors. Measured
-with k = 20 on 2 cores (`python -m experiments.offline_modes`).
+with k = 20 on 2 cores (`python -m experiments.offline modes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from rainpp.lanczos.devices import map_rows
 from rainpp.model import Model, Network, batched, check_inputs
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree, silent
+
+Mode = Literal["auto", "forward", "reverse"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def project_training(
     *,
     relabel: bool = False,
     batch_size: int = 512,
+    mode: Mode = "auto",
     progress: Any = silent,
 ) -> TrainingProjections:
     """Project the gradient of every training row, and of every relabelled row, on each vector.
@@ -58,10 +61,17 @@ def project_training(
     Cost: one pass over the rows with k tangents; all R labels of a row come from the same pass,
     because ℓ depends on the label only through the outputs. Rows that were trained with a weight
     have their gradients times it: that is what leaves the objective with them.
+
+    Parameters
+    ----------
+    mode : "reverse" forms the gradients of max(k, 32) rows at a time, and knows no relabelling;
+        "auto" takes it where it is faster.
     """
     fixed, rows = (model.theta, jnp.asarray(vectors)), (training.inputs, training.labels)
     kernel: Any = (model.network, _project_batch, {"relabel": relabel})
-    if not relabel and _gradients_are_cheaper(model, training, len(fixed[1])):
+    if mode == "auto" and not relabel and _gradients_are_cheaper(model, training, len(fixed[1])):
+        mode = "reverse"
+    if mode == "reverse":
         kernel = (model.network, _project_gradients, {})
         batch_size = min(batch_size, max(len(fixed[1]), _FEWEST_ROWS))
     parts: list[tuple[np.ndarray, ...]] = []
@@ -80,7 +90,7 @@ def training_kernel(network: Network, relabel: bool) -> Callable[..., Any]:
     return network.jit(_project_batch, relabel=relabel)
 
 
-# One vector takes half as long in forward mode as a gradient, three take 1.5 times as long.
+# Fewer vectors are faster in forward mode, or as fast.
 _FEWEST_VECTORS = 3
 # Gradients formed at a time, where k is less: below, products of matrices are too thin.
 _FEWEST_ROWS = 32
