@@ -44,6 +44,11 @@ class Share:
         """The one k that is best for all of them."""
         return self.curve.index(max(self.curve)) + 1
 
+    @property
+    def of_best(self) -> float:
+        """What the library's k finds, as a share of what the best k for all of them does."""
+        return self.chosen / max(self.curve)
+
 
 def shares(runs: list[Run], *keys: str) -> list[Share]:
     """One for every network, or for every data set."""

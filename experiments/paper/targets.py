@@ -69,7 +69,7 @@ def targets(runs: list[Run], points: list[Run]) -> list[Target]:
     return [
         _keeping_up(runs),
         _two_errors(runs),
-        _choosing_k(runs),
+        *_choosing_k(runs),
         _corrections(points),
         *(_adult(runs, query) for query in fig12.TARGETS),
         *_large_errors(runs),
@@ -101,12 +101,17 @@ def _two_errors(runs: list[Run]) -> Target:
     return Target("Table 5", "every cell of the CNN at least the paper's", items)
 
 
-def _choosing_k(runs: list[Run]) -> Target:
-    items = [
-        Item(records.title(share.run), f"{share.chosen:.3f}", share.chosen >= ENOUGH)
-        for share in fig5.shares(runs)
+def _choosing_k(runs: list[Run]) -> Iterable[Target]:
+    """Against the peak of the curve that the figure shows, and of every complaint's own curve."""
+    shares = fig5.shares(runs)
+    of_curve = [
+        Item(records.title(o.run), f"{o.of_best:.3f} of k = {o.best_k}", o.of_best >= ENOUGH)
+        for o in shares
     ]
-    return Target("Fig. 5", f"the library's k has {ENOUGH:.0%} of the peak, mean", items)
+    yield Target("Fig. 5", f"the library's k has {ENOUGH:.0%} of the best k of a network", of_curve)
+    of_own = [Item(records.title(o.run), f"{o.chosen:.3f}", o.chosen >= ENOUGH) for o in shares]
+    asked = f"the library's k has {ENOUGH:.0%} of each complaint's own peak, mean"
+    yield Target("Fig. 5", asked, of_own)
 
 
 def _corrections(points: list[Run]) -> Target:
