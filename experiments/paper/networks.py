@@ -35,7 +35,7 @@ class Sizes:
 _SMALL = {
     ("mnist", "logistic"): Sizes(10_000),
     ("mnist", "mlp"): Sizes(10_000),
-    ("mnist", "cnn"): Sizes(10_000, None, Schedule(4, l2=1e-3)),
+    ("mnist", "cnn"): Sizes(10_000, 5_000, Schedule(4, l2=1e-3)),
     ("cifar10", "wrn10"): Sizes(2_500, 1_000, Schedule(6, l2=1e-3)),
     ("sst2", "lstm"): Sizes(4_000, None, Schedule(6, l2=1e-4), length=16),
     ("adult", "logistic"): Sizes(None),
