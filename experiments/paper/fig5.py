@@ -16,7 +16,7 @@ from experiments.paper.records import Asked, Run
 
 QUERIES = {"sst2": ("Q3",), "adult": ("Q7",)}
 # A complaint whose peak is lower has nothing to find (§6.4).
-_LEAST_PEAK = 0.1
+LEAST_PEAK = 0.1
 
 
 def _wants(cell: Cell) -> bool:
@@ -58,7 +58,7 @@ def shares(runs: list[Run], *keys: str) -> list[Share]:
 
 def _effective(runs: list[Run]) -> list[Asked]:
     asked = records.complaints(runs, *QUERIES.get(runs[0]["data"], ("Q1", "Q3")))
-    return [one for one in asked if one.peak > _LEAST_PEAK]
+    return [one for one in asked if one.peak > LEAST_PEAK]
 
 
 def _share(asked: list[Asked]) -> Share:

@@ -87,6 +87,11 @@ class Asked:
         return max(self.found["steps"], default=float("nan"))
 
     @property
+    def rain_last(self) -> float:
+        """AUC_R of Rain after all steps that were taken."""
+        return self.found["steps"][-1] if self.found["steps"] else float("nan")
+
+    @property
     def relative_error(self) -> float:
         """Of the answer, against the model trained on clean data."""
         value, correct = self.found["value"], self.found["correct"]

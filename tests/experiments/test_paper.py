@@ -257,6 +257,20 @@ def test_numbers_of_a_structure_go_into_one_array_and_back():
             unflat(wrong, structure)
 
 
+@pytest.mark.parametrize("names", [("mnist", "cnn"), ("cifar10", "wrn10"), ("sst2", "lstm")])
+def test_a_network_in_flax_comes_back_from_its_numbers(names):
+    # An LSTM also has what draws random numbers, which is no number to keep.
+    cell = Cell(*names, "flip", 0.2)
+    made, fresh = (networks.trainee(replace(cell, seed=seed), 30) for seed in (0, 1))
+    back = fresh.model(unflat(flat(made.untrained()), fresh.untrained()))
+    rows = {"mnist": (28, 28, 1), "cifar10": (16, 16, 3)}.get(cell.data)
+    tokens = {"tokens": np.arange(8).reshape(2, 4), "mask": np.ones((2, 4), bool)}
+    inputs = tokens if rows is None else np.full((2, *rows), 0.5, np.float32)
+    expected = made.model(made.untrained()).probabilities(inputs)
+    assert_allclose(back.probabilities(inputs), expected, rtol=1e-6)
+    assert np.ptp(expected) > 0
+
+
 def test_measuring_some_cells_again_keeps_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep.results, "FOLDER", tmp_path)
     calls = []

@@ -48,6 +48,14 @@ def test_rain_plus_plus_keeps_up_in_nine_of_ten():
     assert row("Fig. 4", [*near[:8], far]) == ["Fig. 4", asked, "8 of 9", "**not met**", told]
 
 
+def test_a_complaint_in_which_neither_finds_anything_is_counted_apart():
+    nothing = record(network="mlp", queries=[query("Q3", [0.01], [0.1])])
+    found = record(queries=[query("Q3", [0.05], [0.11])])
+    assert row("Fig. 4", [record(), nothing])[2:4] == ["2 of 3", "**not met**"]
+    assert row("Fig. 4", [record(), nothing], place=1)[2:4] == ["2 of 2", "met"]
+    assert row("Fig. 4", [record(), found], place=1)[2:4] == ["2 of 3", "**not met**"]
+
+
 def test_every_cell_of_the_table_is_compared_with_the_papers():
     asked = "every cell of the CNN at least the paper's"
     peaks = {"Q3-1": 0.69, "Q3-4": 0.7, "Q3-7": 0.78, "Q3-9": 0.7, "Q2-(1,4)": 0.98}
