@@ -12,6 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.writing import write
+from rainpp.errors import DataError
+
 FOLDER = Path(__file__).parent / "results"
 _PACKAGES = ("jax", "jaxlib", "numpy", "duckdb", "sqlglot", "flax", "optax", "rainpp")
 
@@ -28,8 +31,12 @@ def environment() -> dict[str, Any]:
 
 
 def save(name: str, *, command: str, settings: dict[str, Any], runs: list[dict[str, Any]]) -> Path:
-    """Write one experiment's runs to ``results/<name>.json`` and return the path."""
-    FOLDER.mkdir(exist_ok=True)
+    """Write one experiment's runs to ``results/<name>.json``, in one step, and return the path.
+
+    Raises
+    ------
+    SettingsError : the folder cannot be written to.
+    """
     body = {
         "experiment": name,
         "command": command,
@@ -37,19 +44,40 @@ def save(name: str, *, command: str, settings: dict[str, Any], runs: list[dict[s
         "settings": settings,
         "runs": runs,
     }
-    path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
-    return path
+    return write(_path(name), (json.dumps(body, indent=1, sort_keys=True) + "\n").encode())
 
 
 def load(name: str) -> dict[str, Any]:
-    """One experiment's results."""
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    """One experiment's results.
+
+    Raises
+    ------
+    DataError : the file is damaged, or holds something else.
+    """
+    path = _path(name)
+    try:
+        body = json.loads(path.read_bytes())
+    except (ValueError, OSError) as problem:
+        raise _unusable(path, str(problem)) from problem
+    if not isinstance(body, dict) or not isinstance(body.get("runs"), list):
+        raise _unusable(path, "a list of `runs` is needed")
+    return body
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name}.json"
+
+
+def _unusable(path: Path, why: str) -> DataError:
+    return DataError(
+        f"{path} does not hold results: {why}. Bring it back (`git checkout -- {path}`), or move "
+        "it away, and everything in it is measured anew."
+    )
 
 
 def runs(name: str) -> list[dict[str, Any]]:
     """The runs of one experiment; none where it has no results yet."""
-    return load(name)["runs"] if (FOLDER / f"{name}.json").exists() else []
+    return load(name)["runs"] if _path(name).exists() else []
 
 
 def milliseconds(seconds: list[float]) -> dict[str, float]:
