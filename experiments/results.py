@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.writing import write
+from experiments.writing import check_folder, write
 from rainpp.errors import DataError
 
 FOLDER = Path(__file__).parent / "results"
@@ -59,7 +62,8 @@ def load(name: str) -> dict[str, Any]:
         body = json.loads(path.read_bytes())
     except (ValueError, OSError) as problem:
         raise _unusable(path, str(problem)) from problem
-    if not isinstance(body, dict) or not isinstance(body.get("runs"), list):
+    found = body.get("runs") if isinstance(body, dict) else None
+    if not isinstance(found, list) or not all(isinstance(run, dict) for run in found):
         raise _unusable(path, "a list of `runs` is needed")
     return body
 
@@ -78,6 +82,34 @@ def _unusable(path: Path, why: str) -> DataError:
 def runs(name: str) -> list[dict[str, Any]]:
     """The runs of one experiment; none where it has no results yet."""
     return load(name)["runs"] if _path(name).exists() else []
+
+
+def known(name: str, by: str) -> dict[str, dict[str, Any]]:
+    """The runs of one experiment by the value that tells them apart.
+
+    Raises
+    ------
+    DataError : a run has none, as in results of another version.
+    """
+    found = runs(name)
+    if not all(by in run for run in found):
+        raise _unusable(_path(name), f"runs with a `{by}` are needed, another version wrote these")
+    return {run[by]: run for run in found}
+
+
+@contextmanager
+def joined(name: str, run: dict[str, Any], *, by: str) -> Generator[list[dict[str, Any]]]:
+    """All runs to save: `run` in the place of the one with the same `by`, or behind the others.
+
+    Nobody else saves meanwhile, so that of two commands at the same time none undoes the other's.
+    """
+    check_folder(FOLDER)
+    folder = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield list((known(name, by) | {run[by]: run}).values())
+    finally:
+        os.close(folder)
 
 
 def milliseconds(seconds: list[float]) -> dict[str, float]:

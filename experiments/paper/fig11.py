@@ -55,18 +55,19 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
     size: Size = asked.size
-    runs = [] if asked.again else records.saved(size, NAME)
+    name = f"{NAME}_{size}"
     for cell in wanted(size):
-        if cell.name in {run["cell"] for run in runs}:
+        if not asked.again and cell.name in results.known(name, "cell"):
             continue
         try:
-            runs.append(measure(cell))
+            record = measure(cell)
         except DataError as problem:
             print(f"{cell.name}: left out, {problem}", flush=True)
             continue
         settings = {"ratios": RATIOS, "draws": DRAWS, "seeds": [0]}
         command = f"python -m experiments.paper.fig11 --size {size}"
-        results.save(f"{NAME}_{size}", command=command, settings=settings, runs=runs)
+        with results.joined(name, record, by="cell") as runs:
+            results.save(name, command=command, settings=settings, runs=runs)
     show()
 
 

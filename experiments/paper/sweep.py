@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import results
-from experiments.paper import records
 from experiments.paper.blemishes import denoised
 from experiments.paper.cells import SIZES, Cell, Size, cells
 from experiments.paper.queries import Answers, Query, queries, swept
@@ -86,17 +85,19 @@ def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[
 
     Records of other cells stay. Cells whose data are not there are left out, and said to be.
     """
-    known = {run["cell"]: run for run in records.saved(size)}
+    name = f"paper_{size}"
     for cell in wanted:
-        if cell.name in known and not again:
+        if not again and cell.name in results.known(name, "cell"):
             continue
         try:
-            known[cell.name] = measure(cell)
+            record = measure(cell)
         except DataError as problem:
             print(f"{cell.name}: left out, {problem}", flush=True)
             continue
-        print(known[cell.name]["summary"], flush=True)
-        _save(size, list(known.values()))
+        print(record["summary"], flush=True)
+        with results.joined(name, record, by="cell") as runs:
+            _save(size, runs)
+    known = results.known(name, "cell")
     return [known[cell.name] for cell in wanted if cell.name in known]
 
 

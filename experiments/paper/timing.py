@@ -88,9 +88,8 @@ class Saved:
 
         With `again` those that are saved are measured too; others that are saved stay.
         """
-        known = {record["part"]: record for record in results.runs(self._name)}
         for name, measure in parts.items():
-            if name in known and not again:
+            if not again and name in results.known(self._name, "part"):
                 print(f"{name}: saved before", flush=True)
                 continue
             began = time.perf_counter()
@@ -99,9 +98,11 @@ class Saved:
             except DataError as problem:
                 print(f"{name}: left out, {problem}", flush=True)
                 continue
-            known[name] = {"part": name} | found | _circumstances(began)
-            print(known[name], flush=True)
-            self._save(list(known.values()))
+            record = {"part": name} | found | _circumstances(began)
+            print(record, flush=True)
+            with results.joined(self._name, record, by="part") as runs:
+                self._save(runs)
+        known = results.known(self._name, "part")
         return [known[name] for name in parts if name in known]
 
     def _save(self, runs: list[Record]) -> None:

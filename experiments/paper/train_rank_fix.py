@@ -58,15 +58,16 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int)
     asked = parser.parse_args()
     size: Size = asked.size
-    plan, known = _PLANS[size], {run["cell"]: run for run in results.runs(_name(size))}
+    plan = _PLANS[size]
     for network, rate, seed in itertools.product(
         asked.networks or plan.networks, RATES, asked.seeds or plan.seeds
     ):
         cell = Cell("mnist", network, "flip", rate, seed, size)
-        if cell.name not in known or asked.again:
-            known[cell.name] = measure(cell, plan.rounds[network])
-            print(known[cell.name], flush=True)
-            _save(size, list(known.values()))
+        if asked.again or cell.name not in results.known(_name(size), "cell"):
+            record = measure(cell, plan.rounds[network])
+            print(record, flush=True)
+            with results.joined(_name(size), record, by="cell") as runs:
+                _save(size, runs)
 
 
 def _name(size: Size) -> str:

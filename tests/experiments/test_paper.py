@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import replace
 
 import jax
@@ -287,3 +288,45 @@ def test_measuring_some_cells_again_keeps_the_others(tmp_path, monkeypatch):
     sweep.measure_all([second], "small", again=True)
     saved = {run["cell"]: run["call"] for run in records.saved("small")}
     assert saved == {first.name: 1, second.name: 3}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_another_command_saves_meanwhile_stays_and_is_not_measured(
+    tmp_path, monkeypatch, again
+):
+    monkeypatch.setattr(sweep.results, "FOLDER", tmp_path)
+    first, second, third = (Cell("mnist", "logistic", "flip", rate) for rate in (0.1, 0.2, 0.3))
+
+    def record_of(cell, who):
+        return {"cell": cell.name, "seed": cell.seed, "summary": "", "by": who}
+
+    def measured(cell):
+        if cell == first:
+            sweep._save("small", [record_of(other, "other") for other in (second, third)])
+        return record_of(cell, "me")
+
+    monkeypatch.setattr(sweep, "measure", measured)
+    found = sweep.measure_all([first, second], "small", again=again)
+    who = {run["cell"]: run["by"] for run in records.saved("small")}
+    assert who == {first.name: "me", second.name: "me" if again else "other", third.name: "other"}
+    assert [run["cell"] for run in found] == [first.name, second.name]
+
+
+def test_points_of_one_cell_measured_again_keep_those_of_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(fig11.results, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fig11", "--again"])
+    monkeypatch.setattr(fig11, "show", lambda: None)
+    photos, digits = (cell.name for cell in fig11.wanted("small"))
+    old = [{"cell": name, "data": "", "call": "old"} for name in (photos, digits)]
+    fig11.results.save("paper_fig11_small", command="", settings={}, runs=old)
+
+    def measured(cell):
+        if cell.name == digits:
+            raise KeyboardInterrupt
+        return {"cell": cell.name, "call": "new"}
+
+    monkeypatch.setattr(fig11, "measure", measured)
+    with pytest.raises(KeyboardInterrupt):
+        fig11.main()
+    calls = {run["cell"]: run["call"] for run in records.saved("small", fig11.NAME)}
+    assert calls == {photos: "new", digits: "old"}

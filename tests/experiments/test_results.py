@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_save_that_is_interrupted_leaves_the_old_results(folder, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"runs": [{"cell"', b"[]", b'{"runs": 1}', b"{}", b"\xff\xfe", b"null"]
+    "content", [b"", b'{"runs": [{"cell"', b"[]", b'{"runs": [1]}', b"{}", b"\xff\xfe", b"null"]
 )
 def test_a_file_that_is_no_result_is_named_with_what_to_do(content):
     path = save({"cell": "a"})
@@ -48,3 +49,34 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder):
     folder.write_text("a file")
     with pytest.raises(SettingsError, match=r"cannot write to the folder .*results"):
         save()
+
+
+def keep(run):
+    with results.joined("one", run, by="cell") as runs:
+        save(*runs)
+
+
+def test_a_run_takes_the_place_of_the_one_before_it():
+    keep({"cell": "a", "call": 1})
+    keep({"cell": "b", "call": 2})
+    keep({"cell": "a", "call": 3})
+    assert results.runs("one") == [{"cell": "a", "call": 3}, {"cell": "b", "call": 2}]
+
+
+def test_two_that_save_at_the_same_time_keep_what_the_other_found(folder):
+    with results.joined("one", {"cell": "a"}, by="cell") as runs:
+        other = threading.Thread(target=keep, args=({"cell": "b"},))
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()  # it waits
+        save(*runs)
+    other.join(10)
+    assert results.runs("one") == [{"cell": "a"}, {"cell": "b"}]
+    assert [path.name for path in folder.iterdir()] == ["one.json"]
+
+
+def test_runs_of_another_version_are_not_mixed_with_new_ones():
+    save({"name": "a"})
+    with pytest.raises(DataError, match=r"one\.json does not hold.*`cell`.*another version"):
+        keep({"cell": "a"})
+    assert results.runs("one") == [{"name": "a"}]
