@@ -34,8 +34,12 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, instead: str = "") -> None:
     """Whether files can be put into a folder, which is made: asked before the work for them.
+
+    Parameters
+    ----------
+    instead : another way out than mending the folder.
 
     Raises
     ------
@@ -46,11 +50,11 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as problem:
-        raise _refused(folder, problem) from problem
+        raise _refused(folder, problem, instead) from problem
 
 
-def _refused(folder: Path, problem: OSError) -> SettingsError:
+def _refused(folder: Path, problem: OSError, instead: str = "") -> SettingsError:
     return SettingsError(
         f"cannot write to the folder `{folder}`: {problem.strerror or problem}. "
-        "Make it a folder that can be written to, with space left."
+        f"Make it a folder that can be written to, with space left{instead}."
     )

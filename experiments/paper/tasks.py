@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import tempfile
+import tokenize
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from experiments import data, deep_cases
 from experiments.cases import sentences
 from experiments.corrupt import Corruption, flip_classes, flip_private_men
 from experiments.data import Floats, Labels
+from experiments.models import count_params
 from experiments.paper.blemishes import Blemish, blurred, salted, spoil
 from experiments.paper.cells import Cell
 from experiments.paper.networks import Trainee, flat, sizes, trainee, unflat
+from experiments.writing import check_folder, write
+from rainpp.errors import one_line
 from rainpp.training_set import TrainingSet
 from rainpp.types import PyTree
 
@@ -235,19 +239,38 @@ def _people() -> Pool:
 def _fitted(made: Trainee, inputs: PyTree, labels: Labels) -> rainpp.Model:
     """Trained now, or read from the cache; the same content has the same name."""
     path = _cache() / f"{_content(made, inputs, labels)}.npy"
-    if path.exists():
-        return made.model(unflat(np.load(path, allow_pickle=False), made.untrained()))
-    values = flat(made.fitted(inputs, labels))
-    _save(path, values)
+    values = _read(path, count_params(made.untrained())) if path.exists() else None
+    if values is None:
+        check_folder(path.parent, ", or name another one in RAINPP_CHECKPOINTS")
+        values = flat(made.fitted(inputs, labels))
+        _save(path, values)
     return made.model(unflat(values, made.untrained()))
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    """The numbers of a network; None where the file does not hold so many, which is said."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            values = np.fromfile(file, np.float32)  # never a pickle, and no more than there is
+    except (OSError, ValueError, TypeError, SyntaxError, tokenize.TokenError) as problem:
+        found = one_line(problem)
+    else:
+        wanted = (1, 0), (count,), np.float32, count
+        if (version, shape, dtype, values.size) == wanted and np.isfinite(values).all():
+            return values
+        found = f"it holds {values.size:,} numbers and promises {dtype} {shape}"
+    print(f"{path} is damaged, so its network is trained anew: {count:,} finite float32 numbers "
+          f"are needed; {found}.", flush=True)  # fmt: skip
+    return None
 
 
 def _save(path: Path, values: np.ndarray) -> None:
     """In one step: what is interrupted leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.save(file, values, allow_pickle=False)
-    os.replace(file.name, path)
+    content = io.BytesIO()
+    np.save(content, values, allow_pickle=False)
+    write(path, content.getvalue())
 
 
 def _content(made: Trainee, inputs: PyTree, labels: Labels) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import os
+import pickle
 import sys
 from dataclasses import replace
 
@@ -18,7 +21,7 @@ from experiments.paper.blemishes import blurred, denoised, salted, spoil
 from experiments.paper.cells import Cell, cells
 from experiments.paper.networks import Sizes, Trainee, flat, unflat
 from experiments.paper.queries import Answers, counted, joined, queries, swept
-from rainpp.errors import DataError, ShapeError
+from rainpp.errors import DataError, SettingsError, ShapeError
 
 TINY = Cell("mnist", "logistic", "flip", 0.4)
 
@@ -213,17 +216,79 @@ def test_what_was_trained_is_read_again(cache, fits):
 
 
 def test_saving_that_is_interrupted_leaves_nothing_to_read(cache, fits, monkeypatch):
-    def interrupted(file, *_, **__):
-        file.write(b"half")
+    def interrupted(_):
+        assert [path.suffix for path in cache.iterdir()] == [".part"]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", interrupted)
+        patch.setattr(os, "fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tasks.task(TINY)
-    assert [path.suffix for path in cache.iterdir()] == [".part"]
+    assert not list(cache.iterdir())
     tasks.task(TINY)
     assert len(fits) == 1 + 2
+
+
+class Planted:
+    """Unpickled, it would fail the test."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was opened",)
+
+
+def npy(values):
+    content = io.BytesIO()
+    np.save(content, values)
+    return content.getvalue()
+
+
+NUMBERS = np.arange(7850, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"half",
+        npy(NUMBERS)[:60],
+        npy(NUMBERS)[:-4],
+        npy(NUMBERS) + b"more",
+        npy(NUMBERS[:-1]),
+        npy(NUMBERS.reshape(10, 785)),
+        npy(NUMBERS.astype(np.float64)),
+        npy(np.full(7850, np.nan, np.float32)),
+        npy(NUMBERS).replace(b"7850", b"9" * 40),
+        npy(NUMBERS).replace(b"'descr'", b"[1, 2] "),
+        npy(NUMBERS).replace(b" 'shape'", b"('shape'"),
+        npy(np.array([Planted()], object)),
+        pickle.dumps(Planted()),
+    ],
+    ids=range(14),
+)
+def test_a_damaged_or_foreign_file_is_told_and_its_network_trained_anew(
+    cache, fits, capsys, content
+):
+    before = tasks.task(TINY)
+    bad, *_ = cache.glob("*.npy")
+    good = bad.read_bytes()
+    bad.write_bytes(content)
+    after = tasks.task(TINY)
+    assert len(fits) == 2 + 1
+    assert bad.read_bytes() == good
+    assert_array_equal(after.model.theta, before.model.theta)
+    told = capsys.readouterr().out
+    assert told.startswith(f"{bad} is damaged, so its network is trained anew: 7,850 finite")
+    assert told.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_written_to_is_named_before_anything_is_trained(
+    cache, fits, monkeypatch
+):
+    (cache / "file").write_text("")
+    monkeypatch.setenv("RAINPP_CHECKPOINTS", str(cache / "file"))
+    with pytest.raises(SettingsError, match=r"`.*file`.*RAINPP_CHECKPOINTS"):
+        tasks.task(TINY)
+    assert not fits
 
 
 @pytest.mark.usefixtures("cache")
