@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from experiments import cases, data
+from experiments import cases, commands, data
 from experiments.markdown import table
 from rainpp.errors import DataError
 
@@ -98,4 +98,4 @@ _LOOKS: dict[str, Callable[[], tuple[str, str]]] = {
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments import plots_paper_times, results
+from experiments import commands, plots_paper_times, results
 from experiments.drawing import BLACK, GREY, ORANGE, SKY, path_of, picture
 
 Run = dict[str, Any]
@@ -53,4 +53,4 @@ def _panel(axes: Axes, runs: list[Run]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

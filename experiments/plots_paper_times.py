@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from experiments import commands
 from experiments.drawing import BLUE, COLOURS, GREY, RED, drawn, path_of
 from experiments.paper.cells import PAPER_PARAMETERS
 from experiments.tables_paper_times import (
@@ -141,4 +142,4 @@ _PICTURES: dict[str, Callable[[list[Run]], None]] = {
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -50,6 +50,16 @@ def save(name: str, *, command: str, settings: dict[str, Any], runs: list[dict[s
     return write(_path(name), (json.dumps(body, indent=1, sort_keys=True) + "\n").encode())
 
 
+def check_place() -> None:
+    """Whether results can be saved: before they are measured.
+
+    Raises
+    ------
+    SettingsError : they cannot.
+    """
+    check_folder(FOLDER)
+
+
 def load(name: str) -> dict[str, Any]:
     """One experiment's results.
 
@@ -103,7 +113,7 @@ def joined(name: str, run: dict[str, Any], *, by: str) -> Generator[list[dict[st
 
     Nobody else saves meanwhile, so that of two commands at the same time none undoes the other's.
     """
-    check_folder(FOLDER)
+    check_place()
     folder = os.open(FOLDER, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import (
+    commands,
     results,
     tables_fidelity,
     tables_latency,
@@ -29,6 +30,7 @@ from experiments import (
     tables_watching,
 )
 from experiments.markdown import table
+from experiments.writing import write
 
 PAGE = Path(__file__).parent / "README.md"
 Run = dict[str, Any]
@@ -59,7 +61,7 @@ at 10 iterations and at its best iteration, which nobody knows in practice.
 
 
 def main() -> None:
-    PAGE.write_text(render())
+    write(PAGE, render().encode())
     print(PAGE)
 
 
@@ -412,4 +414,4 @@ def _values(runs: list[Run], key: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

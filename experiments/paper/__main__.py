@@ -5,6 +5,7 @@ python -m experiments.paper
 
 from __future__ import annotations
 
+from experiments import commands
 from experiments.paper import fig2, fig3, fig4, fig5, fig11, fig12, fig13, fig15, records, table5
 
 
@@ -16,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

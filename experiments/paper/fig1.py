@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 import rainpp
-from experiments import results
+from experiments import commands, results
 from experiments.paper.cells import Cell, Size
 from experiments.paper.subjects import Subject, subject_of, subjects
 from experiments.paper.timing import Parts, Record, rounded, run, seconds_of, timings
@@ -125,4 +125,4 @@ def _solved(subject: Subject, steps: int) -> list[Iterate]:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

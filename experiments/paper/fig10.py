@@ -14,6 +14,7 @@ from functools import partial
 import jax
 import numpy as np
 
+from experiments import commands
 from experiments.paper.cells import Cell, Size
 from experiments.paper.subjects import Subject, subject_of, subjects
 from experiments.paper.timing import Parts, Record, median_of, rounded, run, seconds_of
@@ -81,4 +82,4 @@ def _eigenpairs(subject: Subject) -> Record:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import results
+from experiments import commands, results
 from experiments.drawing import BLACK, BLUE, GREEN, ORANGE, RED, SKY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import SIZES, Cell, Size
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
     size: Size = asked.size
+    results.check_place()
     name = f"{NAME}_{size}"
     for cell in wanted(size):
         if not asked.again and cell.name in results.known(name, "cell"):
@@ -212,4 +213,4 @@ def _draw(runs: list[Run]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

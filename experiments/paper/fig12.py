@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from experiments import commands
 from experiments.drawing import BLACK, BLUE, GREEN, ORANGE, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -63,4 +64,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig12", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from experiments import commands
 from experiments.drawing import BLUE, RED, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -143,4 +144,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig13", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

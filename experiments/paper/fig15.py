@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from experiments import commands
 from experiments.drawing import BLUE, RED, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -111,4 +112,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig15", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from experiments import commands
 from experiments.drawing import GREY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -73,4 +74,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig2", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

@@ -5,6 +5,7 @@ python -m experiments.paper.fig3 [--size small|full]
 
 from __future__ import annotations
 
+from experiments import commands
 from experiments.drawing import BLACK, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -48,4 +49,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig3", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

@@ -5,6 +5,7 @@ python -m experiments.paper.fig4 [--size small|full]
 
 from __future__ import annotations
 
+from experiments import commands
 from experiments.drawing import GREY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -58,4 +59,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig4", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

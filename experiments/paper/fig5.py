@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from experiments import commands
 from experiments.drawing import picture
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
@@ -93,4 +94,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_fig5", _wants, _draw, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import commands
 from experiments.paper.cells import Cell, Size
 from experiments.paper.subjects import Subject, subject_of, subjects
 from experiments.paper.timing import Parts, Record, median_of, rounded, run, seconds_of
@@ -97,4 +98,4 @@ def score_seconds(subject: Subject, gradient: jax.Array, k: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import commands
 from experiments.paper.cells import Cell, Size
 from experiments.paper.subjects import Subject, subject_of, subjects
 from experiments.paper.timing import Parts, Record, median_of, run, seconds_of
@@ -105,4 +106,4 @@ def every_gradient(network: Network, theta: jax.Array, rows: PyTree) -> jax.Arra
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

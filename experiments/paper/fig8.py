@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments import results
+from experiments import commands, results
 from experiments.paper.cells import Size
 from experiments.paper.timing import Parts, Record, rounded, run, timings
 from rainpp.index.artifact import Index
@@ -104,4 +104,4 @@ def made_up_index(count: int, k: int) -> Index:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from experiments import results, streams
+from experiments import commands, results, streams
 from experiments.paper.cells import SIZES
 
 _SEEN = {"small": 100_000, "full": 1_000_000}
@@ -23,10 +23,11 @@ def main() -> None:
     name = f"paper_fig9_{asked.size}"
     if (results.FOLDER / f"{name}.json").exists() and not asked.again:
         return
+    results.check_place()
     runs = list(streams.update_sizes(_SEEN[asked.size]))
     command = f"python -m experiments.paper.fig9 --size {asked.size}"
     print(results.save(name, command=command, settings={"k": streams.K}, runs=runs))
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import results
+from experiments import commands, results
 from experiments.paper.blemishes import denoised
 from experiments.paper.cells import SIZES, Cell, Size, cells
 from experiments.paper.queries import Answers, Query, queries, swept
@@ -85,6 +85,7 @@ def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[
 
     Records of other cells stay. Cells whose data are not there are left out, and said to be.
     """
+    results.check_place()
     name = f"paper_{size}"
     for cell in wanted:
         if not again and cell.name in results.known(name, "cell"):
@@ -278,4 +279,4 @@ def _summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -5,6 +5,7 @@ python -m experiments.paper.table5 [--size small|full]
 
 from __future__ import annotations
 
+from experiments import commands
 from experiments.paper import figures, records
 from experiments.paper.cells import Cell
 from experiments.paper.figures import Figure
@@ -43,4 +44,4 @@ def _lines(runs: list[Run]) -> list[str]:
 FIGURE = Figure("paper_table5", _wants, None, _lines)
 
 if __name__ == "__main__":
-    figures.main(FIGURE, __doc__)
+    commands.run(figures.main, FIGURE, __doc__)

@@ -5,6 +5,7 @@ python -m experiments.paper.times [--size small|full] [--only cifar10] [--again]
 
 from __future__ import annotations
 
+from experiments import commands
 from experiments.paper import fig1, fig6, fig7, fig8, fig10
 
 
@@ -14,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

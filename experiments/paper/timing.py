@@ -88,6 +88,7 @@ class Saved:
 
         With `again` those that are saved are measured too; others that are saved stay.
         """
+        results.check_place()
         for name, measure in parts.items():
             if not again and name in results.known(self._name, "part"):
                 print(f"{name}: saved before", flush=True)

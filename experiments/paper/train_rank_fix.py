@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rainpp
-from experiments import results
+from experiments import commands, results
 from experiments.cases import count_of
 from experiments.paper.cells import SIZES, Cell, Size
 from experiments.paper.networks import Trainee, trainee
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int)
     asked = parser.parse_args()
     size: Size = asked.size
+    results.check_place()
     plan = _PLANS[size]
     for network, rate, seed in itertools.product(
         asked.networks or plan.networks, RATES, asked.seeds or plan.seeds
@@ -138,4 +139,4 @@ def _count(made: Task, model: rainpp.Model) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -1,0 +1,76 @@
+"""A command ends with one line where the user can mend something, never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from experiments import all as runner
+from experiments import commands
+from experiments.paper import sweep
+from experiments.paper.cells import Cell
+from rainpp.errors import DataError, SettingsError
+
+
+def raising(problem):
+    def main():
+        raise problem
+
+    return main
+
+
+def test_what_a_user_can_mend_is_one_line():
+    with pytest.raises(SystemExit) as ended:
+        commands.run(raising(DataError("no mnist.npz\nin /nowhere.")))
+    assert ended.value.code == "error: no mnist.npz in /nowhere."
+
+
+def test_an_interrupted_command_says_so_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        commands.run(raising(KeyboardInterrupt()))
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted: what was saved is kept\n"
+
+
+def test_an_error_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        commands.run(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("step", [s for s in runner.STEPS if not s.beyond], ids=lambda s: s.module)
+def test_every_command_of_the_paper_ends_so(step):
+    name = step.module.replace(".", "/")
+    with open(f"{os.path.dirname(runner.__file__)}/{name}.py") as source:
+        assert "\n    commands.run(" in source.read()
+
+
+def test_data_that_are_not_there_end_a_command_in_one_line(tmp_path):
+    environment = os.environ | {"RAINPP_DATA": str(tmp_path / "nowhere")}
+    command = [sys.executable, "-m", "experiments.paper.train_rank_fix", "--seeds", "987"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: no mnist.npz or ")
+    assert "RAINPP_DATA" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_results_that_cannot_be_saved_are_not_measured(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sweep.results, "FOLDER", tmp_path / "file")
+    monkeypatch.setattr(sweep, "measure", lambda _: pytest.fail("it was measured"))
+    with pytest.raises(SettingsError, match="cannot write to the folder"):
+        sweep.measure_all([Cell("mnist", "logistic", "flip", 0.1)], "small", again=True)
+
+
+def test_the_runner_tells_pages_that_cannot_be_made_at_its_end(monkeypatch):
+    def ended(command, **_):
+        return subprocess.CompletedProcess(command, int(command[-1].endswith("tables")))
+
+    monkeypatch.setattr(runner.subprocess, "run", ended)
+    monkeypatch.setattr(runner, "chosen", lambda *_: [])
+    monkeypatch.setattr(sys, "argv", ["all"])
+    with pytest.raises(SystemExit, match="failed: tables; the other steps are done"):
+        runner.main()
