@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from rainpp.errors import SettingsError
 
 Size = Literal["small", "full"]
 SIZES: tuple[Size, ...] = ("small", "full")
@@ -61,6 +63,25 @@ class Cell:
 def cells(size: Size) -> list[Cell]:
     """All of one size, in the order in which they are measured."""
     return list(_full() if size == "full" else _small())
+
+
+def named(size: Size, words: Sequence[str]) -> list[Cell]:
+    """Those of one size with all of some words in their names.
+
+    Raises
+    ------
+    SettingsError : there are none.
+    """
+    known = cells(size)
+    found = [cell for cell in known if all(word in cell.name for word in words)]
+    if not found:
+        kinds = ", ".join(dict.fromkeys(f"{cell.data} {cell.network}" for cell in known))
+        errors = ", ".join(dict.fromkeys(cell.corruption for cell in known))
+        raise SettingsError(
+            f"`--only` is {list(words)}, and no cell of size {size} has all of these in its name. "
+            f"Names are like {known[0].name!r}; there are {kinds}, with {errors}."
+        )
+    return found
 
 
 def _full() -> Iterator[Cell]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from experiments import commands, results
 from experiments.paper.blemishes import denoised
-from experiments.paper.cells import SIZES, Cell, Size, cells
+from experiments.paper.cells import SIZES, Cell, Size, named
 from experiments.paper.queries import Answers, Query, queries, swept
 from experiments.paper.tasks import Task, task
 from rainpp.errors import DataError
@@ -73,11 +73,10 @@ def effort(cell: Cell) -> Effort:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--only", nargs="*", default=[], help="words of the names of cells")
+    parser.add_argument("--only", nargs="+", default=[], help="words of the names of cells")
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
-    wanted = [cell for cell in cells(asked.size) if all(word in cell.name for word in asked.only)]
-    measure_all(wanted, asked.size, again=asked.again)
+    measure_all(named(asked.size, asked.only), asked.size, again=asked.again)
 
 
 def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[Record]:

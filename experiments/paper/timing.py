@@ -17,12 +17,16 @@ import jax
 
 from experiments import results
 from experiments.paper.cells import SIZES, Size
-from rainpp.errors import DataError
+from rainpp.errors import DataError, SettingsError
 
 Record = dict[str, Any]
 Parts = dict[str, Callable[[], Record]]
 
 _FEWEST, _MOST = 3, 30
+
+
+class NothingNamed(SettingsError):
+    """A figure has no part of the name that is asked for; another figure may have one."""
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
@@ -61,17 +65,23 @@ def run(figure: str, about: str, parts_of: Callable[[Size], Parts], settings: Re
     figure : its module in this package, such as "fig6".
     about : the docstring of that module.
     parts_of : what there is to measure, by name.
+
+    Raises
+    ------
+    NothingNamed : no part has the words of `--only` in its name.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--only", nargs="*", default=[], help="words of the names of parts")
+    parser.add_argument("--only", nargs="+", default=[], help="words of the names of parts")
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
-    parts = {
-        name: measure
-        for name, measure in parts_of(asked.size).items()
-        if all(word in name for word in asked.only)
-    }
+    known = parts_of(asked.size)
+    parts = {name: known[name] for name in known if all(word in name for word in asked.only)}
+    if not parts:
+        raise NothingNamed(
+            f"`--only` is {asked.only}, and no part of {figure} has all of these in its name. "
+            f"There are {', '.join(known)}."
+        )
     Saved(figure, asked.size, settings).measure(parts, again=asked.again)
 
 

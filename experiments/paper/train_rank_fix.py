@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--networks", nargs="+", choices=tuple(RAIN_2020))
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
-    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=_seed)
     asked = parser.parse_args()
     size: Size = asked.size
     results.check_place()
@@ -69,6 +69,12 @@ def main() -> None:
             print(record, flush=True)
             with results.joined(_name(size), record, by="cell") as runs:
                 _save(size, runs)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
 
 
 def _name(size: Size) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from experiments import all as runner
 from experiments import commands
-from experiments.paper import sweep
-from experiments.paper.cells import Cell
+from experiments.paper import sweep, times, timing, train_rank_fix
+from experiments.paper.cells import Cell, cells
 from rainpp.errors import DataError, SettingsError
 
 
@@ -74,3 +74,54 @@ def test_the_runner_tells_pages_that_cannot_be_made_at_its_end(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["all"])
     with pytest.raises(SystemExit, match="failed: tables; the other steps are done"):
         runner.main()
+
+
+@pytest.mark.parametrize("words", [[], ["mnist", "cnn"], ["adult logistic, men 50%, seed 0"]])
+def test_the_sweep_measures_the_cells_that_are_named(monkeypatch, words):
+    measured = []
+    monkeypatch.setattr(sweep, "measure_all", lambda wanted, *_, **__: measured.extend(wanted))
+    monkeypatch.setattr(sys, "argv", ["sweep", *(["--only", *words] if words else [])])
+    sweep.main()
+    assert measured == [c for c in cells("small") if all(word in c.name for word in words)]
+    assert measured
+
+
+@pytest.mark.parametrize("words", [["mnits"], ["mnist", "lstm"]])
+def test_words_that_name_no_cell_are_told_with_what_there_is(monkeypatch, words):
+    monkeypatch.setattr(sys, "argv", ["sweep", "--only", *words])
+    with pytest.raises(SettingsError, match=r"no cell of size small.*sst2 lstm.*two flips") as why:
+        sweep.main()
+    assert str(words) in str(why.value)
+
+
+def measured_by_times(monkeypatch, tmp_path, *words):
+    monkeypatch.setattr(sweep.results, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["times", "--only", *words])
+    measured = []
+    monkeypatch.setattr(timing.Saved, "measure", lambda _, parts, **__: measured.append(parts))
+    times.main()
+    return measured
+
+
+def test_words_that_one_figure_knows_are_enough_for_all_of_them(monkeypatch, tmp_path):
+    assert len(measured_by_times(monkeypatch, tmp_path, "mnist cnn")) == 4
+    assert len(measured_by_times(monkeypatch, tmp_path, "k=5 10 ")) == 1
+    with pytest.raises(SettingsError, match=r"'mnits'.*no part of fig1.*There are mnist logistic"):
+        measured_by_times(monkeypatch, tmp_path, "mnits")
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (sweep.main, ["--only"]),
+        (times.main, ["--only"]),
+        (train_rank_fix.main, ["--seeds", "-1"]),
+        (train_rank_fix.main, ["--seeds", "one"]),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(monkeypatch, capsys, main, arguments):
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"argument {arguments[0]}: " in capsys.readouterr().err
