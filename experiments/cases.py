@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import rainpp
 from experiments import data, models, train
 from experiments.corrupt import Corruption, flip_classes, flip_private_men
-from rainpp.errors import DataError
+from rainpp.errors import DataError, one_line
 from rainpp.lanczos.projection import gradient_of_probabilities
 from rainpp.training_set import TrainingSet
 
@@ -191,7 +191,7 @@ def sentences() -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Raises
     ------
-    DataError : `sst2_train.tsv` or `sst2_dev.tsv` is missing in the data folder.
+    DataError : `sst2_train.tsv` or `sst2_dev.tsv` is missing in the data folder, or damaged.
     """
     train, dev = (_sentences(f"sst2_{part}.tsv") for part in ("train", "dev"))
     return train, dev
@@ -205,11 +205,25 @@ def _sentences(name: str) -> pd.DataFrame:
             "of a label and a sentence with a header line, put them there, or name another folder "
             "in the environment variable RAINPP_DATA."
         )
-    frame = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE)
-    if "label" not in frame or frame.shape[1] != 2:
-        raise DataError(f"{path} has the columns {list(frame)}; `label` and a text are needed.")
+    try:
+        frame = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, na_filter=False)
+    except (ValueError, OSError) as problem:
+        why = one_line(problem)
+        raise DataError(f"{path} is not a table of a label and a text: {why}.") from problem
+    if "label" not in frame or frame.shape[1] != 2 or frame.empty:
+        raise DataError(
+            f"{path} has the columns {list(frame)} and {len(frame)} rows; `label` and a text are "
+            "needed."
+        )
     text = frame.columns.drop("label")[0]  # the dev file calls it "content"
-    return pd.DataFrame({"label": frame["label"], "sentence": frame[text]})
+    wrong = ~frame["label"].astype(str).isin(["0", "1"]) | (frame[text] == "")
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise DataError(
+            f"{path} line {row + 2} has the label {str(frame['label'][row])!r} and the text "
+            f"{str(frame[text][row])!r}; 0 or 1 and a sentence are needed."
+        )
+    return pd.DataFrame({"label": frame["label"].astype(int), "sentence": frame[text]})
 
 
 def _about_film(frame: pd.DataFrame) -> NDArray[np.bool_]:

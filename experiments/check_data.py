@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import cases, commands, data
 from experiments.markdown import table
-from rainpp.errors import DataError
+from rainpp.errors import DataError, one_line
 
 # MD5, as the publishers give them or as the published files have them. They find a file that is
 # damaged or another one, not one that was made to deceive.
@@ -41,7 +41,7 @@ def rows() -> Iterator[list[str]]:
         try:
             yield [name, *look()]
         except DataError as problem:
-            yield [name, "", f"not there: {problem}"]
+            yield [name, "", f"cannot be used: {one_line(problem)}"]
 
 
 def images(name: str, found: data.Dataset) -> tuple[str, str]:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rainpp.errors import DataError
+from rainpp.errors import DataError, one_line
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -102,6 +102,12 @@ _NPZ_KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
 )
 
+# A zip file is read through zlib and a NumPy header; each has words of its own for damage.
+_DAMAGED_ARCHIVE = (
+    ValueError, OSError, EOFError, TypeError, NotImplementedError, RuntimeError, SyntaxError,
+    MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
 
 def mnist() -> Dataset:
     """Handwritten digits: 60 000 + 10 000 images of 28×28, flattened to 784 numbers in [0, 1].
@@ -136,11 +142,18 @@ def fashion_mnist() -> Dataset:
 def _images(source: Path, arrays: list[NDArray[np.uint8]]) -> Dataset:
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
-        if images.ndim != 3 or labels.shape != images.shape[:1]:
+        if images.shape[1:] != (28, 28) or not len(images) or labels.shape != images.shape[:1]:
             raise DataError(
                 f"{source} holds images {images.shape} with labels {labels.shape}; "
-                "(n, height, width) with (n,) are needed."
+                "(n, 28, 28) with (n,) are needed."
             )
+        if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+            raise DataError(
+                f"{source} holds images of {images.dtype} with labels of {labels.dtype}; "
+                "uint8 from 0 to 255 with whole numbers are needed."
+            )
+        if not 0 <= labels.min() <= labels.max() <= 9:
+            raise DataError(f"{source} holds the labels {_distinct(labels)}; 0 to 9 are needed.")
     return Dataset(
         _flatten(train_images),
         train_labels.astype(np.int32),
@@ -155,13 +168,18 @@ def _flatten(images: NDArray[np.uint8]) -> Floats:
 
 def _read_npz(path: Path) -> list[NDArray[np.uint8]]:
     try:
+        with path.open("rb") as file:  # NumPy takes what begins otherwise for an array or a pickle
+            if file.read(2) != b"PK" or not zipfile.is_zipfile(file):
+                raise zipfile.BadZipFile("it is no zip file, or its end is missing")
         with np.load(path, allow_pickle=False) as archive:
             found = archive.files
             for keys in _NPZ_KEYS:
                 if set(keys) <= set(found):
                     return [archive[key] for key in keys]
-    except (ValueError, OSError, zipfile.BadZipFile) as problem:
-        raise DataError(f"{path} is not a complete archive of arrays: {problem}") from problem
+    except _DAMAGED_ARCHIVE as problem:
+        raise DataError(
+            f"{path} is not a complete archive of arrays: {one_line(problem)}; get {_MNIST_SOURCE}."
+        ) from problem
     raise DataError(f"{path} holds {found}; {_NPZ_KEYS[0]} or {_NPZ_KEYS[1]} are needed.")
 
 
@@ -299,9 +317,15 @@ def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
 
 
 def _photo_labels(source: Path, labels: NDArray[Any]) -> Labels:
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(PHOTO_CLASSES):
-        raise DataError(f"{source} holds the labels {np.unique(labels)}; 0 to 9 are needed.")
+    whole = labels.size > 0 and labels.dtype.kind in "iu"
+    if not whole or not 0 <= labels.min() <= labels.max() < len(PHOTO_CLASSES):
+        raise DataError(f"{source} holds the labels {_distinct(labels)}; 0 to 9 are needed.")
     return labels.astype(np.int32)
+
+
+def _distinct(labels: NDArray[Any]) -> str:
+    """The first ten."""
+    return str(sorted({str(label) for label in labels})[:10])
 
 
 # --- ADULT ---------------------------------------------------------------------------------------
@@ -374,17 +398,22 @@ def adult() -> AdultDataset:
 
 def _read_adult(name: str) -> pd.DataFrame:
     path = _existing(data_folder(), (name,), "", f"{name} from {_ADULT_SOURCE}")
-    with path.open(encoding="utf-8") as lines:
-        first = lines.readline()
-    # UCI's adult.data starts with a person, its adult.test with "|1x3 Cross validator".
-    skipped = 0 if first[:1].isdigit() else 1
     try:
+        with path.open(encoding="utf-8") as lines:
+            first = lines.readline()
+        # UCI's adult.data starts with a person, its adult.test with "|1x3 Cross validator".
+        skipped = 0 if first[:1].isdigit() else 1
         frame = pd.read_csv(
             path, names=list(COLUMNS), header=None, skiprows=skipped, skipinitialspace=True,
             index_col=False, na_filter=False, dtype=dict.fromkeys(_NUMBERS, np.int64),
         )  # fmt: skip
-    except (ValueError, pd.errors.ParserError) as problem:
-        raise DataError(f"{path} is not UCI's Adult: {problem}") from problem
+    except (ValueError, OverflowError, OSError) as problem:
+        raise _not_adult(path, one_line(problem)) from problem
+    if frame.empty:
+        raise _not_adult(path, "it holds no person")
+    negative = np.flatnonzero((frame[list(_NUMBERS)].to_numpy() < 0).any(axis=1))
+    if negative.size:
+        raise _not_adult(path, f"row {negative[0]} has a number below zero")
     frame["income"] = frame["income"].astype(str).str.rstrip(".")
     for column, values in {**_CATEGORIES, "income": INCOMES}.items():
         unknown = frame.loc[~frame[column].isin(values), column]
@@ -394,6 +423,10 @@ def _read_adult(name: str) -> pd.DataFrame:
                 f"{list(values)} are known."
             )
     return frame
+
+
+def _not_adult(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is not UCI's Adult: {why}; get {path.name} from {_ADULT_SOURCE}.")
 
 
 def _adult_numbers(frame: pd.DataFrame) -> NDArray[np.float64]:

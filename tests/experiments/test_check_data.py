@@ -21,7 +21,20 @@ def folder(tmp_path, monkeypatch):
 def test_what_is_missing_is_said_with_where_to_get_it():
     lines = list(check_data.rows())
     assert [line[0] for line in lines] == ["MNIST", "Fashion-MNIST", "CIFAR-10", "SST-2", "ADULT"]
-    assert all(line[1] == "" and line[2].startswith("not there: no ") for line in lines)
+    assert all(line[1] == "" and line[2].startswith("cannot be used: no ") for line in lines)
+
+
+def test_damaged_files_are_told_and_the_others_looked_at(folder):
+    names = ("mnist.npz", "cifar10_train.parquet", "cifar10_test.parquet", "sst2_train.tsv",
+             "adult.data", "adult.test")  # fmt: skip
+    for name in names:
+        (folder / name).write_bytes(b"\xff\xfe, damaged\n\n" * 20)
+    lines = {name: state for name, _, state in check_data.rows()}
+    assert len(lines) == 5
+    for name, file in (("MNIST", names[0]), ("CIFAR-10", names[1]), ("SST-2", names[3]),
+                       ("ADULT", names[4])):  # fmt: skip
+        assert lines[name].startswith(f"cannot be used: {folder / file} is not ")
+        assert "\n" not in lines[name]
 
 
 def test_images_are_known_by_the_bytes_of_their_idx_files(folder, monkeypatch):

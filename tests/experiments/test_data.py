@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments.cases import sentences
 from experiments.data import (
     ADULT_FEATURES,
     COLUMNS,
@@ -84,6 +85,51 @@ def test_an_archive_with_a_pickle_is_not_opened(folder):
     names = ("train_image", "train_label", "test_image", "test_label")
     np.savez(folder / "mnist.npz", **dict.fromkeys(names, np.array([{}], dtype=object)))
     with pytest.raises(DataError, match=r"mnist\.npz"):
+        mnist()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda content: content[:1],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: b"\x80\x04N." + content[4:],
+        lambda content: content[:300] + b"\xff\xff\xff\xff" + content[304:],
+    ],
+    ids=range(6),
+)
+def test_a_damaged_archive_is_refused_and_never_unpickled(folder, damage):
+    path = folder / "mnist.npz"
+    np.savez_compressed(path, x_train=TRAIN[0], y_train=TRAIN[1], x_test=TEST[0], y_test=TEST[1])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"mnist\.npz is not a complete archive.*https:") as why:
+        mnist()
+    assert "unsafe" not in str(why.value)
+
+
+def test_an_array_that_is_named_like_an_archive_is_refused(folder):
+    with (folder / "mnist.npz").open("wb") as file:
+        np.save(file, TRAIN[0])
+    with pytest.raises(DataError, match=r"mnist\.npz is not a complete archive"):
+        mnist()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (TRAIN[0] / 255, TRAIN[1], "images of float64"),
+        (TRAIN[0].astype(str), TRAIN[1], "images of <U3"),
+        (TRAIN[0], TRAIN[1].astype(float), "labels of float64"),
+        (TRAIN[0], TRAIN[1] + 70, "0 to 9 are needed"),
+        (TRAIN[0][:, :14, :14], TRAIN[1], r"images \(7, 14, 14\)"),
+        (TRAIN[0][:0], TRAIN[1][:0], r"images \(0, 28, 28\)"),
+    ],
+)
+def test_images_of_another_kind_are_refused(folder, images, labels, message):
+    np.savez(folder / "mnist.npz", x_train=images, y_train=labels, x_test=TEST[0], y_test=TEST[1])
+    with pytest.raises(DataError, match=message):
         mnist()
 
 
@@ -210,6 +256,16 @@ def test_a_table_of_something_else_is_refused(folder, content):
         cifar10()
 
 
+@pytest.mark.parametrize("labels", [["a", "b"], [0.5, 1.0], [0, None], []])
+def test_a_table_of_other_labels_is_refused(folder, labels):
+    files.write_photo_tables(folder, train=PHOTOS, test=MORE_PHOTOS)
+    images = [files.jpeg(PHOTOS[0][0])] * len(labels)
+    typed = pa.array(images, pa.binary())
+    pq.write_table(pa.table({"label": labels, "image": typed}), folder / "cifar10_train.parquet")
+    with pytest.raises(DataError, match=r"holds the labels .*0 to 9 are needed"):
+        cifar10()
+
+
 def test_the_folder_defaults_to_the_one_beside_the_repository(monkeypatch):
     monkeypatch.delenv("RAINPP_DATA", raising=False)
     assert data_folder().parts[-2:] == ("shared", "data")
@@ -284,3 +340,63 @@ def test_the_real_files_have_the_published_sizes():
     assert things.train_inputs.shape == (50000, 32, 32, 3)
     assert np.bincount(things.train_labels).tolist() == [5000] * 10
     assert np.bincount(things.test_labels).tolist() == [1000] * 10
+
+
+ROW = (
+    "39, Private, 1, Bachelors, 13, Never-married, Sales, Husband, White, Male, {}, 0, 40, Cuba, {}"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no person"),
+        (b"<html>Not found</html>\n", "holds no person"),
+        (ROW.format("9" * 30, "<=50K").encode(), "Overflow"),
+        (ROW.format(-5, "<=50K").encode(), "row 0 has a number below zero"),
+        (b"39, Priv\xe4te\n", "utf-8"),
+        (bytes(range(256)), "utf-8"),
+    ],
+    ids=range(6),
+)
+def test_a_file_that_is_not_adult_is_refused_with_where_to_get_it(folder, content, message):
+    people = files.people(10, seed=0)
+    files.write_adult(folder, train=people, test=people, header=False)
+    (folder / "adult.data").write_bytes(content)
+    with pytest.raises(DataError, match=rf"adult\.data is not.*{message}.*https:"):
+        adult()
+
+
+# --- SST-2 --------------------------------------------------------------------------------------
+
+
+def write_sentences(folder, content):
+    (folder / "sst2_train.tsv").write_bytes(content)
+    (folder / "sst2_dev.tsv").write_bytes(b"label\tcontent\n1\ta film\n")
+
+
+def test_words_that_stand_for_nothing_elsewhere_are_sentences(folder):
+    write_sentences(folder, b'label\tsentence\n0\tnull\n1\tNA\n1\ta "quoted\n')
+    training, tested = sentences()
+    assert training["label"].tolist() == [0, 1, 1]
+    assert training["sentence"].tolist() == ["null", "NA", 'a "quoted']
+    assert tested["sentence"].tolist() == ["a film"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a table of a label and a text"),
+        (b"label\tsentence\n", "0 rows"),
+        (b"sentence\na film\n", r"columns \['sentence'\]"),
+        (b"label\tsentence\n1\ta\n1\tb\tc\n", "line 3"),
+        (b"label\tsentence\n1\ta\n7\tb\n", "line 3 has the label '7'"),
+        (b"label\tsentence\n1\ta\nonly text\n", "line 3 has the label 'only text'"),
+        (b"label\tsentence\n1\t\xff\xfe\n", "utf-8"),
+    ],
+    ids=range(7),
+)
+def test_damaged_sentences_are_refused(folder, content, message):
+    write_sentences(folder, content)
+    with pytest.raises(DataError, match=rf"sst2_train\.tsv .*{message}"):
+        sentences()
