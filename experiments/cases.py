@@ -216,9 +216,10 @@ def _sentences(name: str) -> pd.DataFrame:
             "needed."
         )
     text = frame.columns.drop("label")[0]  # the dev file calls it "content"
-    wrong = ~frame["label"].astype(str).isin(["0", "1"]) | (frame[text] == "")
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
+    known = frame["label"].astype(str).isin(["0", "1"]).to_numpy(bool)
+    wrong = np.flatnonzero(~known | (frame[text].to_numpy() == ""))
+    if wrong.size:
+        row = int(wrong[0])
         raise DataError(
             f"{path} line {row + 2} has the label {str(frame['label'][row])!r} and the text "
             f"{str(frame[text][row])!r}; 0 or 1 and a sentence are needed."
