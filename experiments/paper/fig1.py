@@ -65,9 +65,15 @@ def measure(cell: Cell) -> Record:
 
 def _index(subject: Subject) -> rainpp.Index:
     """Of deletions."""
-    made, kinds = subject.task, [rainpp.Delete()]
-    rows = made.training
-    return rainpp.precompute(made.model, rows.inputs, rows.labels, k=K, interventions=kinds)
+    made = subject.task
+    return rainpp.precompute(
+        made.model,
+        made.training.inputs,
+        made.training.labels,
+        k=K,
+        interventions=[rainpp.Delete()],
+        curvature_rows=subject.curvature_rows,
+    )
 
 
 def opened(subject: Subject, index: rainpp.Index) -> rainpp.Database:

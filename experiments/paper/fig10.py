@@ -70,6 +70,7 @@ def _eigenpairs(subject: Subject) -> Record:
         made.training,
         K_FOUND,
         subject.weights.shape[1],
+        rows=subject.curvature_rows,
         batch_size=subject.batches.product,
         clock=clock,
     )

@@ -167,9 +167,7 @@ def curvature_of(made: Task, far: Effort) -> Curvature:
     if far.rows is not None and far.rows < made.training.num_rows:
         strata = Strata(made.training.labels, seed=0)
         sample = strata.half(far.rows // 2, 0).joined(strata.half(far.rows // 2, 1))
-    return Curvature.of(
-        made.model, made.training, sample=sample, batch_size=made.batch, apart=made.apart
-    )
+    return Curvature.of(made.model, made.training, sample=sample, batch_size=made.batch)
 
 
 def pairs_of(made: Task, curvature: Curvature, far: Effort) -> Eigenpairs:

@@ -101,15 +101,6 @@ class Task:
         """Rows at a time that suit the network."""
         return 64 if self.deep else 1024
 
-    @property
-    def apart(self) -> bool:
-        """Whether every batch of a curvature product is a call of its own.
-
-        In a compiled loop, XLA's CPU backend takes ten times as long for gradients of convolutions
-        (see `train_nnx.fit`).
-        """
-        return self.deep and jax.default_backend() == "cpu"
-
 
 def task(cell: Cell) -> Task:
     """Train a cell, or find it trained.

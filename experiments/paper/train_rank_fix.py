@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 import rainpp
 from experiments import commands, results
 from experiments.cases import count_of
+from experiments.paper import sweep
 from experiments.paper.cells import SIZES, Cell, Size
 from experiments.paper.networks import Trainee, trainee
 from experiments.paper.tasks import SPOILT, Task, task
-from rainpp.lanczos.projection import gradient_of_probabilities
 from rainpp.metrics import auc_r
+from rainpp.training_set import TrainingSet
 
 RATES = (0.1, 0.3, 0.5, 0.7)
 # What Rain reports at these rates.
@@ -125,14 +126,15 @@ def measure(cell: Cell, rounds: int) -> dict[str, Any]:
 
 
 def _scores(made: Task, model: rainpp.Model, inputs: Any, labels: Any) -> NDArray[np.float64]:
-    """Of deleting each row (n,), by an index of the present model."""
-    index = rainpp.precompute(model, inputs, labels, interventions=[rainpp.Delete()])
-    shape = (len(made.pool.truth), 10)
-    gradient = gradient_of_probabilities(
-        model, made.pool.inference, count_of(SPOILT, shape), batch_size=2 * made.batch
-    )
-    along = np.asarray(index.eigenvectors @ np.asarray(gradient), float)
-    return np.asarray(index.rank(along).row_scores())
+    """Of deleting each row (n,), by the eigenpairs of the present model that the library keeps."""
+    now = replace(made, model=model, training=TrainingSet.checked(model, inputs, labels))
+    far = sweep.effort(made.cell)
+    pairs = sweep.pairs_of(now, sweep.curvature_of(now, far), far)
+    kept = min(sweep.chosen_k(now, pairs), len(pairs.values))
+    vectors = pairs.vectors[:kept]
+    gradient = sweep.gradient_of(now, count_of(SPOILT, (len(made.pool.truth), 10)))
+    along = vectors.astype(np.float64) @ gradient / pairs.values[:kept]
+    return sweep.projected(now, now.training, vectors) @ along
 
 
 def _again(made: Trainee, inputs: Any, labels: Any) -> rainpp.Model:
