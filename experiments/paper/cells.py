@@ -139,3 +139,4 @@ def _small() -> Iterator[Cell]:
     yield Cell("sst2", "lstm", "flip", 0.4)
     yield Cell("cifar10", "wrn10", "flip", 0.2)
     yield Cell("cifar10", "wrn10", "flip", 0.4)
+    yield Cell("cifar10", "wrn10", "salt class", 0.9)

@@ -120,8 +120,8 @@ def measure(cell: Cell) -> Record:
     solutions = [solutions_by_step(curvature, gradient, far.steps) for gradient in gradients]
     # One pass over the training rows for all of them.
     stops = np.cumsum([len(part) for part in (pairs.vectors, *solutions)])
-    along = projected(made, made.training, np.concatenate([pairs.vectors, *solutions]))
-    along_rows, *along_steps = np.split(along, stops[:-1], axis=1)
+    together = projected(made, made.training, np.concatenate([pairs.vectors, *solutions]))
+    along_rows, *along_steps = np.split(together, stops[:-1], axis=1)
     repair = _repaired(made, pairs.vectors, along_rows)
     found = []
     for query, gradient, steps in zip(asked, gradients, along_steps, strict=True):
