@@ -31,6 +31,18 @@ hypothesis.settings.register_profile("ci", max_examples=60, deadline=None, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_configure(config):
+    """Have XLA optimise little in the quick tests: most of their time is compiling.
+
+    What they compile runs for moments. Slow tests and timings compile as users do; flags of one's
+    own are left as they are; child processes inherit these.
+    """
+    if "not slow" in config.option.markexpr:
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+        )
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory, monkeypatch):
     """A home of this test's own: nothing is read from or left in the user's."""

@@ -60,7 +60,7 @@ def objective(model: Model, inputs, labels):
 
 def dense_hessian(model: Model, inputs, labels) -> np.ndarray:
     """The whole Hessian of J at θ* (d, d)."""
-    return np.asarray(jax.hessian(objective(model, inputs, labels))(model.theta))
+    return np.asarray(jax.jit(jax.hessian(objective(model, inputs, labels)))(model.theta))
 
 
 def row_gradients(model: Model, inputs, labels) -> np.ndarray:

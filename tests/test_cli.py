@@ -312,6 +312,11 @@ def test_verify_prints_one_line_and_what_training_prints_is_no_data():
     assert float(line[2]) < float(line[0])
     assert "epoch 1" in found.stderr
     assert "the complaint holds after training again with 20 interventions" in found.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("indexed")
+def test_what_training_prints_is_no_data_of_a_process_either():
     alone = call(*PROVE, "--top", "5", "--json")
     assert (alone.returncode, json.loads(alone.stdout)["interventions"]) == (0, 5)
 
@@ -829,8 +834,11 @@ def test_json_has_only_json_values(capsys):
     assert shown == {"a": None, "b": [0, 1], "c": "x", "3": [True, None]}
 
 
-def test_modules_beside_the_settings_file_are_found_from_anywhere(indexed, tmp_path):
+def test_modules_beside_the_settings_file_are_found_from_anywhere(indexed, tmp_path, monkeypatch):
     settings = ["--config", str(indexed / "rainpp.toml")]
-    found = call(*COMPLAIN, *settings, "--json", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if Path(path) != indexed])
+    sys.modules.pop("rainpp_test_shop", None)
+    found = run(*COMPLAIN, *settings, "--json")
+    assert found.exit_code == 0, found.stderr
     assert len(json.loads(found.stdout)["ranking"]) == 20

@@ -215,10 +215,10 @@ def precompute(checkpoint, factory):
     ("name", "factory"),
     [
         ("model", "of_linen"),
-        ("flax.msgpack", "of_linen"),
+        pytest.param("flax.msgpack", "of_linen", marks=pytest.mark.slow),
         ("net.safetensors", "of_linen"),
         ("v1", "of_nnx"),
-        ("v1_steps", "of_nnx"),
+        pytest.param("v1_steps", "of_nnx", marks=pytest.mark.slow),
         ("net.npz", "of_nnx"),
     ],
 )

@@ -76,7 +76,7 @@ def test_gauss_newton_products_are_those_of_explicit_jacobians(name):
     model, inputs = net.model, jax.tree.map(jnp.asarray, net.inputs)
     jacobian = jax.jit(jax.jacrev(lambda t: model.outputs(t, inputs)))(model.theta)
     bend = jax.vmap(jax.hessian(model.criterion.of_row))
-    bends = bend(model.outputs(model.theta, inputs), jnp.asarray(net.labels))
+    bends = jax.jit(bend)(jax.jit(model.outputs)(model.theta, inputs), jnp.asarray(net.labels))
     (vector,) = directions(net, 1)
     along = jnp.einsum("nrs,nsj,j->nr", bends, jacobian, vector)
     expected = jnp.einsum("nri,nr->i", jacobian, along) / NUM_ROWS + model.l2 * vector
@@ -118,12 +118,13 @@ def test_projections_are_those_of_explicit_gradients(net):
 @pytest.mark.parametrize("name", LINEN)
 def test_no_row_depends_on_the_others(name, framework):
     net = case(name, framework)
-    together = net.model.outputs(net.model.theta, net.inputs)
+    outputs = jax.jit(net.model.outputs)
+    together = outputs(net.model.theta, net.inputs)
     for row in (0, 1, NUM_ROWS - 1):
-        alone = net.model.outputs(net.model.theta, net.take([row]))
+        alone = outputs(net.model.theta, net.take([row]))
         assert_allclose(alone, together[row][None], rtol=1e-12, atol=1e-14)
     order = np.random.default_rng(0).permutation(NUM_ROWS)
-    shuffled = net.model.outputs(net.model.theta, net.take(order))
+    shuffled = outputs(net.model.theta, net.take(order))
     assert_allclose(shuffled, together[order], rtol=1e-12, atol=1e-14)
 
 
@@ -135,7 +136,8 @@ def test_what_stands_in_the_padding_does_not_matter(name, framework):
     other = {"tokens": np.where(mask, tokens, 6).astype(np.int32), "mask": mask}
     assert np.any(other["tokens"] != tokens)
     theta = net.model.theta
-    assert_allclose(net.model.outputs(theta, other), net.model.outputs(theta, net.inputs))
+    outputs = jax.jit(net.model.outputs)
+    assert_allclose(outputs(theta, other), outputs(theta, net.inputs))
     vector = jnp.asarray(directions(net, 1)[0])
     products = [
         Curvature.of(net.model, TrainingSet.checked(net.model, rows, net.labels)).hvp(vector)
@@ -246,8 +248,8 @@ def test_twins_with_the_same_weights_have_the_same_outputs(name):
     variables = jax.tree.unflatten(jax.tree.structure(theirs.source[1]), leaves)
     twin = rainpp.Model.from_flax(theirs.source[0], variables)
     assert_allclose(
-        twin.outputs(twin.theta, ours.inputs),
-        ours.model.outputs(ours.model.theta, ours.inputs),
+        jax.jit(twin.outputs)(twin.theta, ours.inputs),
+        jax.jit(ours.model.outputs)(ours.model.theta, ours.inputs),
         rtol=1e-12,
     )
 

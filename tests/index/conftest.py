@@ -50,11 +50,11 @@ class Problem:
         return 0 if self.labels.ndim == 2 else int(self.labels[row])
 
     def _of_every_label(self, function):
-        over_rows = jax.vmap(function, in_axes=(None, 0, 0))
+        over_rows = jax.jit(jax.vmap(function, in_axes=(None, 0, 0)))
         if self.labels.ndim == 2:
             return over_rows(self.model.theta, self.inputs, self.labels)[:, None]
         columns = [
-            jax.jit(over_rows)(self.model.theta, self.inputs, np.full(len(self.labels), label))
+            over_rows(self.model.theta, self.inputs, np.full(len(self.labels), label))
             for label in range(self.num_classes)
         ]
         return jnp.stack(columns, axis=1)

@@ -106,9 +106,9 @@ def test_weights_and_ids_come_along_and_training_rows_stay_at_hand(logistic, pla
 def test_many_rows_that_the_curvature_has_not_seen_are_warned_about(logistic):
     index, new = start(logistic, first=36)
     assert index.append(logistic.model, *new).manifest["appended_rows"] == 4  # a tenth: no more
-    index, new = start(logistic, first=35)
-    with pytest.warns(StaleCurvatureWarning, match=r"5 of the 40 rows \(12%\).*precompute again"):
-        index.append(logistic.model, *new)
+    more = [np.concatenate([part, part[:1]]) for part in new]
+    with pytest.warns(StaleCurvatureWarning, match=r"5 of the 41 rows \(12%\).*precompute again"):
+        index.append(logistic.model, *more)
 
 
 @pytest.mark.filterwarnings("ignore::rainpp.errors.NotAtOptimumWarning")

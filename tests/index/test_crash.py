@@ -406,7 +406,10 @@ except ArtifactError as problem:
 """
 
 
-@pytest.mark.parametrize("limit", [300, 5_000, 100_000])
+SLOW_LIMITS = [pytest.param(limit, marks=pytest.mark.slow) for limit in (300, 5_000)]
+
+
+@pytest.mark.parametrize("limit", [*SLOW_LIMITS, 100_000])
 def test_a_full_disk_is_one_clear_error_and_the_old_index_stays(tmp_path, whole, limit):
     path = tmp_path / "x.rain"
     build(path, k=2)

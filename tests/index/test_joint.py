@@ -27,6 +27,7 @@ class Pair:
     def __init__(self, out, what, *when):
         self.out, port = out, free_port()
         flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
         self.logs = [out / f"log-{own}" for own in range(2)]
         self.processes = []

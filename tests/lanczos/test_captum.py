@@ -73,7 +73,7 @@ def test_deletions_change_the_loss_of_a_test_row_as_captum_says(case, index):
         chances = jax.nn.log_softmax(model.outputs(theta, rows))
         return -chances[jnp.arange(len(labels)), jnp.asarray(labels)]
 
-    gradients = np.asarray(jax.jacobian(losses)(model.theta))
+    gradients = np.asarray(jax.jit(jax.jacobian(losses))(model.theta))
     for gradient, changes in zip(gradients, arrays["on_loss"], strict=True):
         assert_same(index.rank(index.eigenvectors @ gradient).effects, changes)
 

@@ -120,8 +120,8 @@ def test_weights_multiply_the_losses_and_the_mean_stays_over_all_rows():
     curvature = Curvature.of(model, training, batch_size=9)
     # Row weights are kept in single precision.
     assert curvature.value() == pytest.approx(float(value(model.theta)), rel=1e-7)
-    assert_allclose(curvature.gradient(), jax.grad(value)(model.theta), atol=1e-7)
-    dense = np.asarray(jax.hessian(value)(model.theta))
+    assert_allclose(curvature.gradient(), jax.jit(jax.grad(value))(model.theta), atol=1e-7)
+    dense = np.asarray(jax.jit(jax.hessian(value))(model.theta))
     assert_allclose(columns_of(problem, weights=weights), dense, atol=1e-7)
 
 

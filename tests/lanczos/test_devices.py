@@ -18,7 +18,7 @@ ROOT = SCRIPT.parents[2]
 
 
 def start(out, *peers, devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), str(out), *peers],

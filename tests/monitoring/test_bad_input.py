@@ -418,8 +418,17 @@ def test_a_table_that_the_query_names_itself_is_no_table_of_the_stream():
         assert send(monitor, rows()).rows == 8
 
 
-@pytest.mark.parametrize("column", ["a b", "a.b", 'a"b', "select", "number", "new", "{batch}"])
-@pytest.mark.parametrize("role", ["id", "label", "region", "a"])
+NAMES = ("a b", "a.b", 'a"b', "select", "number", "new", "{batch}")
+ROLES = ("id", "label", "region", "a")
+# Every name in two roles, every role with half of the names.
+NAMED = [
+    pytest.param(role, column, marks=pytest.mark.slow if (name + place) % 2 else ())
+    for name, column in enumerate(NAMES)
+    for place, role in enumerate(ROLES)
+]
+
+
+@pytest.mark.parametrize(("role", "column"), NAMED)
 def test_columns_of_any_name(role, column, tmp_path):
     def named(table):
         return table.rename_columns([column if n == role else n for n in table.column_names])
@@ -573,20 +582,30 @@ def test_a_handler_may_read_and_send():
         assert monitor.read()["rows"].sum() > 8
 
 
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("after", [True, False])
-@pytest.mark.parametrize(
-    ("kind", "method"),
-    [
-        (Store, "write"),
-        (Intake, "_register"),
-        (Intake, "accept"),
-        (Intake, "feedback"),
-        (Intake, "_leave"),
-        (Kept, "speak"),
-        (Monitor, "_summarise_in_time"),
-    ],
-)
+PLACES = [
+    (Store, "write"),
+    (Intake, "_register"),
+    (Intake, "accept"),
+    (Intake, "feedback"),
+    (Intake, "_leave"),
+    (Kept, "speak"),
+    (Monitor, "_summarise_in_time"),
+]
+# The first batch of all is interrupted at one of them.
+INTERRUPTS = [
+    pytest.param(
+        *place,
+        after,
+        first,
+        marks=pytest.mark.slow if first and place is not PLACES[0] else (),
+    )
+    for place in PLACES
+    for after in (True, False)
+    for first in (True, False)
+]
+
+
+@pytest.mark.parametrize(("kind", "method", "after", "first"), INTERRUPTS)
 def test_an_interrupt_at_any_place(kind, method, after, first, tmp_path, monkeypatch):
     def step(at):
         def steps(b):

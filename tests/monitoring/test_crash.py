@@ -40,7 +40,21 @@ def same(whole, killed, batches):
         assert after[name] == part, name
 
 
+@pytest.mark.parametrize(
+    ("batches", "kills", "least"),
+    [(48, 6, 3), pytest.param(700, 200, 150, marks=pytest.mark.slow)],
+)
+def test_killed_again_and_again_it_loses_and_doubles_nothing(places, batches, kills, least):
+    whole, killed = places
+    command = [*SCRIPT, str(killed), *map(str, (batches, kills, 1))]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert int(said) >= least  # more, if the machine is slow
+    same(whole, killed, batches)
+
+
+@pytest.mark.slow
 def test_killed_processes_lose_and_double_nothing(places):
+    """Each attempt a process of its own, with nothing imported or compiled before."""
     whole, killed = places
     batches, running = 24, []
 
@@ -57,12 +71,3 @@ def test_killed_processes_lose_and_double_nothing(places):
         process.returncode = 0  # waited for already
     assert kills >= 3
     same(whole, killed, batches)
-
-
-@pytest.mark.slow
-def test_two_hundred_kills(places):
-    whole, killed = places
-    command = [*SCRIPT, str(killed), "700", "200", "1"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert int(said) >= 150  # more, if the machine is slow
-    same(whole, killed, 700)

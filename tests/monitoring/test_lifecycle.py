@@ -45,8 +45,19 @@ def state(monitor):
     ]
 
 
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
-@pytest.mark.parametrize("sql", [BY_REGION, ACCURACY])
+# Every window with groups, and an average over all rows in one of them.
+RESTARTS = [pytest.param(BY_REGION, window, id=f"groups, {window}") for window in WINDOWS] + [
+    pytest.param(
+        ACCURACY,
+        window,
+        id=f"an average, {window}",
+        marks=() if isinstance(window, Sliding) else pytest.mark.slow,
+    )
+    for window in WINDOWS
+]
+
+
+@pytest.mark.parametrize(("sql", "window"), RESTARTS)
 def test_a_restart_goes_on_where_it_was(tmp_path, window, sql, monkeypatch):
     monkeypatch.setattr(room, "_SUMMARY_EVERY", 3)
     rows = make_rows(64, 2, seconds=90).sort_values("t")
@@ -65,8 +76,17 @@ def test_a_restart_goes_on_where_it_was(tmp_path, window, sql, monkeypatch):
         assert monitor.offsets == {"source": 7}
 
 
-@pytest.mark.parametrize("keep", ["gradients", "inputs"])
-@pytest.mark.parametrize("lines", [1, 3, 64])
+@pytest.mark.parametrize(
+    ("lines", "keep"),
+    [
+        (1, "inputs"),
+        (3, "gradients"),
+        (64, "inputs"),
+        (64, "gradients"),
+        pytest.param(1, "gradients", marks=pytest.mark.slow),
+        pytest.param(3, "inputs", marks=pytest.mark.slow),
+    ],
+)
 def test_rows_that_wait_in_the_journal_are_rows_like_others(tmp_path, monkeypatch, lines, keep):
     monkeypatch.setattr(journal, "_MOST_LINES", lines)
     rows = make_rows(60, 2, seconds=90).sort_values("t")

@@ -68,9 +68,15 @@ def make_rows(count: int, seed: int = 0, *, seconds: int = 120) -> pd.DataFrame:
     )
 
 
+@cache
+def _empty() -> duckdb.DuckDBPyConnection:
+    """A database without tables: opening one for every batch takes longer than the batch."""
+    return duckdb.connect()
+
+
 def arrow(rows: pd.DataFrame):  # noqa: ARG001 - DuckDB finds it by its name
     """As DuckDB sees it: NaN amounts are NULL."""
-    con = duckdb.connect()
+    con = _empty().cursor()
     chosen = ", ".join(f"{name}::{kind} AS {name}" for name, kind in SCHEMA.items())
     return con.sql(f"SELECT {chosen} FROM rows").to_arrow_table()
 
@@ -121,6 +127,12 @@ def _python(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
+@cache
+def schema():
+    """Of the rows, as a monitor is told before the first."""
+    return arrow(make_rows(1)).schema
+
+
 def watch(sql: str, **options) -> rainpp.Monitor:
-    settings = {"time": "t", "id": "id", "schema": arrow(make_rows(1)).schema, **options}
+    settings = {"time": "t", "id": "id", "schema": schema(), **options}
     return rainpp.monitor("people", sql, model=trained().model, index=trained().index, **settings)

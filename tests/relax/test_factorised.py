@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -86,10 +88,20 @@ CONDITIONS = [
 ]
 
 
+SIDES = ["a b x z", "a a x k", "a c k w"]
+ITEMS = [("count(*)", "="), ("sum(l.k)", "<")]
+# Every condition with both items, each over other tables.
+MEETINGS = [
+    pytest.param(
+        sides, *ITEMS[i], *CONDITIONS[c], marks=pytest.mark.slow if (c + i + t) % 3 else ()
+    )
+    for c, i, t in itertools.product(range(len(CONDITIONS)), range(2), range(3))
+    for sides in SIDES[t : t + 1]
+]
+
+
 @pytest.mark.usefixtures("streaming")
-@pytest.mark.parametrize("tables", ["a b x z", "a a x k", "a c k w"])
-@pytest.mark.parametrize(("item", "relation"), [("count(*)", "="), ("sum(l.k)", "<")])
-@pytest.mark.parametrize(("condition", "strategy"), CONDITIONS)
+@pytest.mark.parametrize(("tables", "item", "relation", "condition", "strategy"), MEETINGS)
 def test_two_sides_meet_by_a_condition(con, tables, item, relation, condition, strategy):
     left, right, x, y = tables.split()
     where = condition.format(x=x, y=y)
@@ -99,10 +111,18 @@ def test_two_sides_meet_by_a_condition(con, tables, item, relation, condition, s
     check(con, f"SELECT {item} AS n {sql}", f"SELECT {item} {plain}", used, strategy=strategy)
 
 
+KEYS = ["l.g", "r.g", "l.g, r.g", "predict(l)", "r.g, predict(l)"]
+# Every key with both conditions, one over two tables and one over the same table twice.
+GROUPED = [
+    pytest.param(key, tables, where, marks=pytest.mark.slow if (k + t + w) % 2 else ())
+    for k, key in enumerate(KEYS)
+    for t, tables in enumerate(["a l, b r", "a l, a r"])
+    for w, where in enumerate(["l.k <= r.k", "l.k + r.k < 2"])
+]
+
+
 @pytest.mark.usefixtures("streaming")
-@pytest.mark.parametrize("keys", ["l.g", "r.g", "l.g, r.g", "predict(l)", "r.g, predict(l)"])
-@pytest.mark.parametrize("tables", ["a l, b r", "a l, a r"])
-@pytest.mark.parametrize("where", ["l.k <= r.k", "l.k + r.k < 2"])
+@pytest.mark.parametrize(("keys", "tables", "where"), GROUPED)
 def test_groups_on_either_side(con, keys, tables, where):
     written = (
         f"SELECT count(*) AS n, sum(l.price) AS s FROM {tables} WHERE predict(l) <= predict(r) "
@@ -125,25 +145,34 @@ def test_groups_on_either_side(con, keys, tables, where):
     assert_slopes(con, written, P, tables=used, row=len(answer.frame) - 1)
 
 
+ALL, WITHOUT_B = "{a} a, {b} b, {c} c WHERE ", "{a} a, b, {c} c WHERE "
 TREES = [
-    ("predict(a) = predict(b) AND predict(b) = predict(c)", "a.pred = b.pred AND b.pred = c.pred"),
+    (
+        "predict(a) = predict(b) AND predict(b) = predict(c)",
+        ALL + "a.pred = b.pred AND b.pred = c.pred",
+    ),
     (
         "predict(a) < predict(b) AND predict(c) <> predict(a)",
-        "a.pred < b.pred AND c.pred <> a.pred",
+        ALL + "a.pred < b.pred AND c.pred <> a.pred",
     ),
     (
         "a.k = b.k AND a.m = c.m AND predict(a) = predict(c)",
-        "a.k = b.k AND a.m = c.m AND a.pred = c.pred",
+        WITHOUT_B + "a.k = b.k AND a.m = c.m AND a.pred = c.pred",
     ),
     (
         "a.k = b.k AND b.k >= c.k AND predict(a) = predict(b) AND predict(c) > 0",
-        "a.k = b.k AND b.k >= c.k AND a.pred = b.pred AND c.pred > 0",
+        ALL + "a.k = b.k AND b.k >= c.k AND a.pred = b.pred AND c.pred > 0",
     ),
     (
+        # Left to itself, DuckDB joins b and c of all worlds first, which takes it ten seconds.
         "predict(a) = predict(b) AND abs(b.z - c.k) < 2 AND predict(c) = predict(b)",
-        "a.pred = b.pred AND abs(b.z - c.k) < 2 AND c.pred = b.pred",
+        "{a} a JOIN {b} b ON a.pred = b.pred JOIN {c} c ON c.pred = b.pred "
+        "WHERE abs(b.z - c.k) < 2",
     ),
-    ("predict(a) = predict(b) AND predict(c) = 1", "a.pred = b.pred AND c.pred = 1"),
+    (
+        "predict(a) = predict(b) AND predict(c) = 1",
+        ALL + "a.pred = b.pred AND c.pred = 1",
+    ),
 ]
 
 
@@ -155,9 +184,7 @@ def test_three_sides_in_a_tree(con, item, where, plain):
     check(
         con,
         f"SELECT {item} AS n FROM a, b, c WHERE {where}",
-        f"SELECT {item} FROM {{a}} a, {{b}} b, {{c}} c WHERE {plain}"
-        if len(used) == 3
-        else f"SELECT {item} FROM {{a}} a, b, {{c}} c WHERE {plain}",
+        f"SELECT {item} FROM {plain}",
         used,
         strategy="factorised class join",
     )

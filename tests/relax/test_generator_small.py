@@ -14,11 +14,16 @@ from tests.relax.corpus_schema import MODELS, random_data
 from tests.relax.enumeration import Oracle
 from tests.relax.generator import random_query
 
-DATABASES = 15
 QUERIES = 10
 
 
-@pytest.mark.parametrize("seed", range(DATABASES))
+def seeds(few, many):
+    """The first few by default, all of them with the slow tests."""
+    slow = (pytest.param(seed, marks=pytest.mark.slow) for seed in range(few, many))
+    return [*range(few), *slow]
+
+
+@pytest.mark.parametrize("seed", seeds(6, 15))
 def test_generated_queries_equal_their_possible_worlds(seed):
     rng = random.Random(seed)
     data = random_data(rng)
@@ -33,7 +38,7 @@ def test_generated_queries_equal_their_possible_worlds(seed):
             assert verdict.status in ("exact", "approximate", "refused", "engine"), shown
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(3, 6))
 def test_certain_predictions_give_duckdbs_answer(seed):
     outcomes = certain(seed, 15)
     assert len(outcomes) >= 10

@@ -17,7 +17,7 @@ from tests.relax.corpus_schema import MODELS, random_data
 from tests.relax.enumeration import Oracle, centred
 from tests.relax.generator import Writer, slots
 
-SEEDS = range(3)
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
 
 
 def larger_data(seed):
@@ -75,7 +75,7 @@ def total(con, oracle, data, sql):
 
 def test_a_condition_its_negation_and_neither_partition_the_rows():
     tried = held = 0
-    for seed in range(12):
+    for seed in range(6):
         rng = random.Random(seed)
         data = larger_data(seed)
         with data.open() as con:

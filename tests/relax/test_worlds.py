@@ -116,9 +116,16 @@ JOINS = [
 ]
 
 
-@pytest.mark.parametrize("tables", ["l x, r y", "l x JOIN l y ON true"])
-@pytest.mark.parametrize("item", ["count(*)", "sum(x.price)"])
-@pytest.mark.parametrize(("where", "plain"), JOINS)
+# Every condition with both items, one over two tables and one over the same table twice.
+JOINED = [
+    pytest.param(tables, item, *JOINS[j], marks=pytest.mark.slow if (j + t + i) % 2 else ())
+    for j in range(len(JOINS))
+    for t, tables in enumerate(["l x, r y", "l x JOIN l y ON true"])
+    for i, item in enumerate(["count(*)", "sum(x.price)"])
+]
+
+
+@pytest.mark.parametrize(("tables", "item", "where", "plain"), JOINED)
 def test_joins_and_self_joins(con, tables, item, where, plain):
     sql = f"SELECT {item} AS n FROM {tables} WHERE {where}"
     used = {"l": P["l"]} if "r y" not in tables else {"l": P["l"], "r": P["r"]}
@@ -216,12 +223,17 @@ JOIN_GROUPS = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "plain_keys"), JOIN_GROUPS)
-@pytest.mark.parametrize("tables", ["l x, r y", "l x, l y"])
-@pytest.mark.parametrize(
-    ("where", "plain"),
-    [("predict(x) <= predict(y)", "x.pred <= y.pred"), ("x.k >= y.k", "x.k >= y.k")],
-)
+MET = [("predict(x) <= predict(y)", "x.pred <= y.pred"), ("x.k >= y.k", "x.k >= y.k")]
+# Every key with both conditions, one over two tables and one over the same table twice.
+JOIN_GROUPED = [
+    pytest.param(*keys, tables, *MET[m], marks=pytest.mark.slow if (k + t + m) % 2 else ())
+    for k, keys in enumerate(JOIN_GROUPS)
+    for t, tables in enumerate(["l x, r y", "l x, l y"])
+    for m in range(2)
+]
+
+
+@pytest.mark.parametrize(("keys", "plain_keys", "tables", "where", "plain"), JOIN_GROUPED)
 def test_grouped_joins(con, keys, plain_keys, tables, where, plain):
     written = (
         f"SELECT count(*) AS n, sum(x.price) AS s FROM {tables} WHERE {where} AND predict(x) < 2 "
