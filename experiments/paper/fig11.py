@@ -23,6 +23,7 @@ from experiments import commands, results
 from experiments.drawing import BLACK, BLUE, GREEN, ORANGE, RED, SKY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import SIZES, Cell, Size
+from experiments.paper.kept import keep_programs
 from experiments.paper.records import Run
 from rainpp.errors import DataError
 
@@ -213,4 +214,5 @@ def _draw(runs: list[Run]) -> None:
 
 
 if __name__ == "__main__":
+    keep_programs()
     commands.run(main)

@@ -95,6 +95,13 @@ class Trainee:
             return train.fit_convex(apply, start, inputs, labels, loss=loss)[0]
         return train.fit_sgd(apply, start, inputs, labels, seed=self.cell.seed)[0]
 
+    def again(self, found: rainpp.Model, inputs: PyTree, labels: Labels) -> rainpp.Model:
+        """A trained model on other rows: from its parameters where the minimum is the only one."""
+        if self.architecture is None or self.cell.network != "logistic":
+            return self.model(self.fitted(inputs, labels))
+        apply, loss = self.architecture.apply, self.architecture.loss
+        return self.model(train.fit_convex(apply, found.params, inputs, labels, loss=loss)[0])
+
     def untrained(self) -> PyTree:
         """Parameters of the same structure."""
         if self.architecture is None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from experiments import commands, results
 from experiments.paper.blemishes import denoised
 from experiments.paper.cells import SIZES, Cell, Size, named
+from experiments.paper.kept import keep_programs
 from experiments.paper.queries import Answers, Query, queries, swept
 from experiments.paper.tasks import Task, task
 from rainpp.errors import DataError
@@ -276,4 +277,5 @@ def _summary(record: Record) -> str:
 
 
 if __name__ == "__main__":
+    keep_programs()
     commands.run(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tokenize
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.data import Floats, Labels
 from experiments.models import count_params
 from experiments.paper.blemishes import Blemish, blurred, salted, spoil
 from experiments.paper.cells import Cell
+from experiments.paper.kept import checkpoints
 from experiments.paper.networks import Trainee, flat, sizes, trainee, unflat
 from experiments.writing import check_folder, write
 from rainpp.errors import one_line
@@ -229,7 +229,7 @@ def _people() -> Pool:
 
 def _fitted(made: Trainee, inputs: PyTree, labels: Labels) -> rainpp.Model:
     """Trained now, or read from the cache; the same content has the same name."""
-    path = _cache() / f"{_content(made, inputs, labels)}.npy"
+    path = checkpoints() / f"{_content(made, inputs, labels)}.npy"
     values = _read(path, count_params(made.untrained())) if path.exists() else None
     if values is None:
         check_folder(path.parent, ", or name another one in RAINPP_CHECKPOINTS")
@@ -271,8 +271,3 @@ def _content(made: Trainee, inputs: PyTree, labels: Labels) -> str:
     for leaf in [*jax.tree.leaves(inputs), labels]:
         hashed.update(np.ascontiguousarray(leaf).tobytes())
     return f"{cell.data}-{cell.network}-{hashed.hexdigest()[:20]}"
-
-
-def _cache() -> Path:
-    named = os.environ.get("RAINPP_CHECKPOINTS")
-    return Path(named) if named else Path(__file__).parents[2] / "build" / "checkpoints"

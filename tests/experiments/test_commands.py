@@ -11,7 +11,7 @@ import pytest
 from experiments import all as runner
 from experiments import commands
 from experiments.paper import sweep, times, timing, train_rank_fix
-from experiments.paper.cells import Cell, cells
+from experiments.paper.cells import FLIP_RATES, Cell, cells, named
 from rainpp.errors import DataError, SettingsError
 
 
@@ -76,7 +76,7 @@ def test_the_runner_tells_pages_that_cannot_be_made_at_its_end(monkeypatch):
         runner.main()
 
 
-@pytest.mark.parametrize("words", [[], ["mnist", "cnn"], ["adult logistic, men 50%, seed 0"]])
+@pytest.mark.parametrize("words", [[], ["sst2", "lstm"], ["adult logistic, men 50%, seed 0"]])
 def test_the_sweep_measures_the_cells_that_are_named(monkeypatch, words):
     measured = []
     monkeypatch.setattr(sweep, "measure_all", lambda wanted, *_, **__: measured.extend(wanted))
@@ -84,6 +84,13 @@ def test_the_sweep_measures_the_cells_that_are_named(monkeypatch, words):
     sweep.main()
     assert measured == [c for c in cells("small") if all(word in c.name for word in words)]
     assert measured
+
+
+def test_cells_that_take_long_are_measured_when_they_are_named():
+    found = named("small", ["mnist", "cnn", "two flips"])
+    asked = {(rate, seed) for rate in FLIP_RATES for seed in (0, 1, 2)}
+    assert sorted((cell.rate, cell.seed) for cell in found) == sorted(asked)
+    assert not {cell.name for cell in found if cell.seed} & {cell.name for cell in cells("small")}
 
 
 @pytest.mark.parametrize("words", [["mnits"], ["mnist", "lstm"]])

@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pickle
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -335,6 +336,26 @@ def test_a_network_in_flax_comes_back_from_its_numbers(names):
     expected = made.model(made.untrained()).probabilities(inputs)
     assert_allclose(back.probabilities(inputs), expected, rtol=1e-6)
     assert np.ptp(expected) > 0
+
+
+def test_training_on_other_rows_from_a_trained_model_ends_where_training_from_nothing_does():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, 200)
+    rows = (0.3 * generator.random((200, 784)) + 0.7 * np.eye(10, 784)[labels]).astype(np.float32)
+    made = networks.trainee(TINY, 784)
+    first = made.model(made.fitted(rows, labels))
+    second = made.again(first, rows[:150], labels[:150])
+    expected = made.model(made.fitted(rows[:150], labels[:150]))
+    away = np.abs(expected.theta - first.theta).max()
+    assert np.abs(second.theta - expected.theta).max() < 0.05 * away
+
+
+def test_programs_are_kept_beside_the_checkpoints(tmp_path):
+    code = "from experiments.paper.kept import keep_programs; import jax; keep_programs(); "
+    code += "jax.jit(lambda x: x + 1)(1.0)"
+    environment = os.environ | {"RAINPP_CHECKPOINTS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list((tmp_path / "compiled").iterdir())
 
 
 def test_measuring_some_cells_again_keeps_the_others(tmp_path, monkeypatch):
