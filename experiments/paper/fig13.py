@@ -36,20 +36,18 @@ class Point:
 
     Attributes
     ----------
-    error : relative, against the answer of the model trained on clean data.
-    peak : AUC_R; of a join the complaint asks for fewer pairs, whatever the clean model gives.
-    to_clean : where joins ask for what the clean model gives, too.
-    relaxed_error : like `error`, of answers under probabilities.
-
-    The last two are None in old records.
+    error : relative, against the answer of the model trained on clean data; below 0 where the
+        complaint leads away from that. A join asks for fewer pairs, whatever the clean model gives.
+    relaxed_error : the same of answers under probabilities.
+    peak, opposite : AUC_R, and that of the opposite complaint.
     """
 
     run: Run
     query: str
     error: float
+    relaxed_error: float
     peak: float
-    to_clean: float | None = None
-    relaxed_error: float | None = None
+    opposite: float
 
     @property
     def kind(self) -> str:
@@ -59,7 +57,7 @@ class Point:
     @property
     def of_zero(self) -> bool:
         """Whether the clean model answers zero."""
-        return self.error > _OF_ZERO
+        return abs(self.error) > _OF_ZERO
 
 
 def _wants(cell: Cell) -> bool:
@@ -68,15 +66,15 @@ def _wants(cell: Cell) -> bool:
 
 def points(runs: list[Run]) -> list[Point]:
     """Of all complaints; a join and the same with its sides exchanged are one."""
-    found = (Point(run, *swept) for run in FIGURE.of(runs) for swept in run["swept"])
+    found = (Point(run, *one) for run in FIGURE.of(runs) for one in run.get("complaints", []))
     return list(
         {(point.run["cell"], frozenset(point.query.split())): point for point in found}.values()
     )
 
 
 def between(found: list[Point], low: float, high: float) -> list[Point]:
-    """Those whose error is larger than `low`, up to `high`."""
-    return [point for point in found if low < point.error <= high]
+    """Those whose error is larger than `low`, up to `high`, whatever its sign."""
+    return [point for point in found if low < abs(point.error) <= high]
 
 
 def good(found: list[Point]) -> int:
@@ -85,17 +83,13 @@ def good(found: list[Point]) -> int:
 
 
 def towards_clean(found: list[Point]) -> list[Point]:
-    """The same complaints, joins too asking for what the clean model gives; where it is known."""
-    return [replace(point, peak=point.to_clean) for point in found if point.to_clean is not None]
+    """The same, all asking for what the clean model gives."""
+    return [replace(point, peak=point.opposite) if point.error < 0 else point for point in found]
 
 
 def relaxed(found: list[Point]) -> list[Point]:
-    """The same complaints by the errors of their relaxed answers, where those are known."""
-    return [
-        replace(point, error=point.relaxed_error)
-        for point in found
-        if point.relaxed_error is not None
-    ]
+    """The same complaints by the errors of their relaxed answers."""
+    return [replace(point, error=point.relaxed_error) for point in found]
 
 
 Reading = Callable[[list[Point]], list[Point]]
@@ -103,6 +97,7 @@ READINGS: dict[str, Reading] = {
     "joins ask for fewer pairs": list,
     "joins ask for the clean model's": towards_clean,
     "joins ask for fewer pairs, errors of relaxed answers": relaxed,
+    "all ask for the clean model's, relaxed answers": lambda found: towards_clean(relaxed(found)),
 }
 
 
@@ -126,7 +121,7 @@ def _panel(axes: figures.Axes, runs: list[Run], read: Reading) -> None:
         axes.axvline(line, color=colour, lw=0.8)
     for (network,), group in records.groups(runs, "network"):
         found = read(points(group))
-        errors = np.minimum([point.error for point in found], _EDGE)
+        errors = np.minimum([abs(point.error) for point in found], _EDGE)
         peaks = [point.peak for point in found]
         axes.plot(errors, peaks, "o", ms=3, mfc="none", mec=NETWORKS[network], label=network)
 

@@ -42,22 +42,17 @@ class Query:
 
     @property
     def relative_error(self) -> float:
-        """How far the answer is from that of the clean model."""
-        return _relative(self.value, self.correct)
+        """How far the clean model's answer is; below 0 where what is asked leads away from it."""
+        return self.direction * _relative(self.value, self.correct)
 
     @property
     def relaxed_error(self) -> float:
         """The same of relaxed answers."""
-        return _relative(self.relaxed, self.relaxed_correct)
-
-    @property
-    def away_from_clean(self) -> bool:
-        """Whether what is asked would lead further from the answer of the clean model."""
-        return self.direction * (self.correct - self.value) < 0
+        return self.direction * _relative(self.relaxed, self.relaxed_correct)
 
 
 def _relative(value: float, correct: float) -> float:
-    return abs(value - correct) / max(abs(correct), 1e-9)
+    return (correct - value) / max(abs(correct), 1e-9)
 
 
 @dataclass(frozen=True, eq=False)

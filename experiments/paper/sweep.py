@@ -146,7 +146,7 @@ def measure(cell: Cell) -> Record:
         "eigenvalues": [float(f"{value:.4g}") for value in pairs.values],
         "chosen_k": chosen_k(made, pairs),
         "queries": found,
-        "swept": _swept(made, answers, pairs, along_rows),
+        "complaints": _complaints(made, answers, pairs, along_rows),
         "train_seconds": round(trained, 1),
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -235,25 +235,25 @@ def solutions_by_step(curvature: Curvature, gradient: Floats, steps: int) -> Flo
     return np.stack(found) if found else np.empty((0, curvature.dimension), curvature.dtype)
 
 
-def _swept(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> list[list[Any]]:
-    """Figure 13: [query, relative error, two peaks of AUC_R, relaxed error] of label errors.
+def _complaints(
+    made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats
+) -> list[list[str | float]]:
+    """Figure 13, of label errors: [query, relative error, relaxed error, two peaks of AUC_R].
 
-    The second peak differs for a join that the errors made smaller: the first asks for fewer pairs
-    all the same, the second for as many as the clean model gives.
+    The second peak is that of the opposite complaint; what `Query` says of the errors' signs tells
+    which of the two asks for the clean model's answer.
     """
     if made.cell.corruption != "flip" or made.cell.data not in ("mnist", "cifar10"):
         return []
     tangents = project_inference(
         made.model, made.pool.inference, pairs.vectors, batch_size=2 * made.batch
     )[1]
-    found: list[list[Any]] = []
+    found: list[list[str | float]] = []
     for query in swept(answers, joins=_JOINS, seed=made.cell.seed):
         along = np.einsum("vr,vrk->k", query.weights, tangents)
-        peak = other = max(by_k(rows, along, pairs, made.corrupted))
-        if query.away_from_clean:
-            other = max(by_k(rows, -along, pairs, made.corrupted))
         errors = [round(error, 4) for error in (query.relative_error, query.relaxed_error)]
-        found.append([query.name, errors[0], peak, other, errors[1]])
+        peaks = [max(by_k(rows, sign * along, pairs, made.corrupted)) for sign in (1, -1)]
+        found.append([query.name, *errors, *peaks])
     return found
 
 
