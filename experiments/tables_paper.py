@@ -10,6 +10,7 @@ from experiments import results
 from experiments.markdown import table
 from experiments.paper import fig2, fig3, fig4, fig5, fig11, fig12, fig13, fig15, records, table5
 from experiments.paper.fig13 import Point
+from experiments.paper.reasons import reasons
 from experiments.paper.records import Asked, Run
 from experiments.paper.targets import targets
 from experiments.tables_offline import PAPERS_K
@@ -55,7 +56,9 @@ def _sizes(runs: list[Run]) -> str:
 def _targets(runs: list[Run], points: list[Run]) -> str:
     columns = ["paper", "asked", "reached", "", "short of it"]
     rows = [target.row for target in targets(runs, points)]
-    return f"### Targets\n\n{table(columns, rows)}\n"
+    why = "".join(f"- {text}\n" for text in reasons(runs, points))
+    told = f"\nWhat control runs say of those that are missed:\n\n{why}" if why else ""
+    return f"### Targets\n\n{table(columns, rows)}\n{told}"
 
 
 # --- one section a figure -----------------------------------------------------------------------
