@@ -2,7 +2,8 @@
 
 Q4 to Q7 ask for the share of predicted high earners among private-sector men, in the private
 sector, among men, and over everybody. Every one is too high; the vaguer the question, the harder
-the errors are to find. Beside the library, Rain by conjugate gradients.
+the errors are to find. Beside the library, Rain by conjugate gradients. Cases that are not named
+keep the results they have.
 
     python -m experiments.adult [--rates 0.5 0.6 0.7] [--seeds 0 1 2]
 """
@@ -10,6 +11,7 @@ the errors are to find. Beside the library, Rain by conjugate gradients.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,12 +40,10 @@ RAIN_ITERATIONS = 20
 
 def main() -> None:
     arguments = _arguments()
-    runs = [
-        run for rate in arguments.rates for seed in arguments.seeds for run in run_case(rate, seed)
-    ]
-    settings = {"rates": arguments.rates, "seeds": arguments.seeds, "l2": train.L2}
     command = "python -m experiments.adult"
-    print(results.save("adult", command=command, settings=settings, runs=runs))
+    for case in itertools.product(arguments.rates, arguments.seeds):
+        found = list(run_case(*case))
+        results.merge("adult", found, command=command, l2=train.L2)
 
 
 def run_case(rate: float, seed: int) -> Iterator[dict[str, Any]]:

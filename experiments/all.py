@@ -106,7 +106,8 @@ def run(step: Step, size: str, *, again: bool) -> bool:
     began = time.monotonic()
     print(f"{_short(step)}: {step.shows}", flush=True)
     if step.beyond and not again and (results.FOLDER / f"{step.module}.json").exists():
-        return True  # the other steps know themselves what they have
+        print(f"{_short(step)}: saved before")  # the other steps say themselves what they have
+        return True
     done = subprocess.run(command(step, size, again=again), check=False)
     print(f"{_short(step)}: {time.monotonic() - began:.0f} s", flush=True)
     return done.returncode == 0

@@ -98,4 +98,4 @@ _LOOKS: dict[str, Callable[[], tuple[str, str]]] = {
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.without_options(main, __doc__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,3 +22,9 @@ def run(main: Callable[..., None], *given: Any) -> None:
     except KeyboardInterrupt:
         print("interrupted: what was saved is kept", file=sys.stderr)
         sys.exit(130)
+
+
+def without_options(main: Callable[[], None], about: str | None) -> None:
+    """`run`, of a command that takes no options: `--help` says what it does and does nothing."""
+    argparse.ArgumentParser(description=(about or "").splitlines()[0]).parse_args()
+    run(main)

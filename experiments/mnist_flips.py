@@ -2,7 +2,8 @@
 
 Q3, `SELECT count(*) ... WHERE predict(image) = 1`, is too low; Q1, the join of digits 0-4 with
 digits 5-9 on equal predictions, should be empty and is too high. One shot: no retraining between
-deletions, k chosen by the library. Beside it Rain, answering by conjugate gradients.
+deletions, k chosen by the library. Beside it Rain, answering by conjugate gradients. Cases that are
+not named keep the results they have.
 
     python -m experiments.mnist_flips [--rates 0.1 0.2] [--seeds 0 1 2] [--models logistic mlp]
 """
@@ -10,6 +11,7 @@ deletions, k chosen by the library. Beside it Rain, answering by conjugate gradi
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -50,17 +52,11 @@ class Case:
 
 def main() -> None:
     arguments = _arguments()
-    settings = {"rates": arguments.rates, "seeds": arguments.seeds, "l2": train.L2}
-    for name in arguments.models:
-        cases = [
-            Case(name, rate, seed, 60_000 if name == "logistic" else arguments.mlp_rows)
-            for rate in arguments.rates
-            for seed in arguments.seeds
-        ]
-        runs = [run for case in cases for run in run_case(case)]
+    for name, rate, seed in itertools.product(arguments.models, arguments.rates, arguments.seeds):
+        case = Case(name, rate, seed, 60_000 if name == "logistic" else arguments.mlp_rows)
         file = "mnist_flips" if name == "logistic" else f"mnist_flips_{name}"
         command = f"python -m experiments.mnist_flips --models {name}"
-        print(results.save(file, command=command, settings=settings, runs=runs))
+        results.merge(file, list(run_case(case)), command=command, l2=train.L2)
 
 
 def run_case(case: Case) -> Iterator[dict[str, Any]]:

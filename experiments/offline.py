@@ -15,7 +15,11 @@ from pathlib import Path
 def main() -> None:
     known = names()
     if len(sys.argv) < 2 or sys.argv[1] not in known:
-        sys.exit(f"usage: python -m experiments.offline {{{','.join(known)}}} [options]")
+        usage = f"usage: python -m experiments.offline {{{','.join(known)}}} [options]"
+        if sys.argv[1:] in (["-h"], ["--help"]):
+            print(f"{usage}\n{(__doc__ or '').splitlines()[0]}")
+            return
+        sys.exit(usage)
     name = sys.argv.pop(1)
     importlib.import_module(f"experiments.offline_{name}").main()
 

@@ -9,6 +9,7 @@ the vectors. The first mode is the paper's; `project_training` takes what is fas
 
 from __future__ import annotations
 
+import argparse
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ Floats = np.ndarray
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     runs = [measure(name, *make()) for name, make in NETWORKS.items()]
     command = "python -m experiments.offline modes"
     settings = {"rows": ROWS, "ks": KS, "seeds": [0]}

@@ -53,4 +53,4 @@ def _panel(axes: Axes, runs: list[Run]) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.without_options(main, __doc__)

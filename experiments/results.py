@@ -113,11 +113,34 @@ def joined(name: str, run: dict[str, Any], *, by: str) -> Generator[list[dict[st
 
     Nobody else saves meanwhile, so that of two commands at the same time none undoes the other's.
     """
+    with _alone():
+        yield list((known(name, by) | {run[by]: run}).values())
+
+
+def merge(name: str, measured: list[dict[str, Any]], *, command: str, l2: float) -> Path:
+    """Save runs in the places of those with the same case, or behind the others, which stay.
+
+    A case is a rate, a seed, a query and a number of training rows.
+    """
+    with _alone():
+        together = {_case(run): run for run in [*runs(name), *measured]}
+        found = list(together.values())
+        settings = {f"{key}s": sorted({run[key] for run in found}) for key in ("rate", "seed")}
+        return save(name, command=command, settings=settings | {"l2": l2}, runs=found)
+
+
+def _case(run: dict[str, Any]) -> tuple[Any, ...]:
+    return run["rate"], run["seed"], run["query"], run["train_rows"]
+
+
+@contextmanager
+def _alone() -> Generator[None]:
+    """Nobody else saves meanwhile."""
     check_place()
     folder = os.open(FOLDER, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        yield list((known(name, by) | {run[by]: run}).values())
+        yield
     finally:
         os.close(folder)
 

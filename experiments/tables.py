@@ -50,14 +50,22 @@ sizes, versions and device. Data: `RAINPP_DATA`, or `../shared/data` beside the 
 `.tsv` or Parquet. `python -m experiments.check_data` says which are there, and whether they are the
 published ones.
 
-`python -m experiments.all` makes every table and figure of the paper at a size for two cores and no
-GPU, from nothing in 26 minutes; `--size full` at the paper's, with everything else on this page.
-What is done is kept; a run that was interrupted goes on where it was. Each section names its own
-command.
+To run any of it, from the root of a clone: `make demo`, then
+`.venv/bin/pip install -e '.[experiments]'` and `.venv/bin/python -m experiments...`; `dashboard`,
+`push` and `spark_batches` need all of `make lint`'s environment, and Spark Java 17. Peers have an
+environment of their own, `experiments/peers/requirements.txt`.
 
-AUC_R is the paper's measure (§6.1.4): 1 when all N planted errors are the first N of the ranking.
-*Mean / worst* are over the seeds. "Rain" is conjugate gradients on the same model and complaint,
-at 10 iterations and at its best iteration, which nobody knows in practice.
+`python -m experiments.all --again` measures every table and figure of the paper anew, at a size for
+two cores and no GPU, in half an hour (Fig. 14 illustrates, Fashion-MNIST has a loader and was not
+there). Without `--again` what is saved in `results` is kept, and a run that was interrupted goes on
+where it was. `--size full` is the paper's size, and measures more of this page; sections it does
+not know name their own command.
+
+AUC_R is the paper's measure (§6.1.4): the mean share of the N planted errors among the first 1, 2,
+... N of the ranking, as a share of what a perfect ranking has, 1; a random order has N/n of n rows.
+*Mean / worst* are over the seeds; a single one says the same twice. "Rain" is conjugate gradients
+on the same model and complaint, at 10 iterations and at its best iteration, which nobody knows in
+practice.
 """
 
 
@@ -171,7 +179,8 @@ def _adult(body: Run) -> str:
         f"{about['train_rows']:,} rows, {about['parameters']} parameters\n\n"
         "The share of predicted high earners is too high. Q4: private-sector men, Q5: the private\n"
         "sector, Q6: men, Q7: everybody. The paper (Fig. 12) finds precise queries to work and\n"
-        "vague ones not; a prototype had 0.87-0.92 / 0.79-0.82 / 0.59-0.64 / 0.46-0.60.\n"
+        "vague ones not; the first prototype of this project had 0.87-0.92, 0.79-0.82, 0.59-0.64,\n"
+        "0.46-0.60.\n"
     )
     columns = [
         "query", "flipped", "AUC_R mean / worst", "with relabels", "k", "Rain (10) mean",
@@ -415,4 +424,4 @@ def _values(runs: list[Run], key: str) -> str:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.without_options(main, __doc__)

@@ -43,8 +43,9 @@ def _introduction(runs: list[Run]) -> str:
         "*library's k* that of the k taken without knowing the errors. A complaint asks for\nthe "
         "answer of the model trained on clean data, one about a join for fewer pairs. Numbers are "
         "mean / worst of the seeds.\n"
-        "Some of the small ones are measured only when they are named: "
-        "`python -m experiments.paper.sweep --only mnist cnn`.\n"
+        "More seeds, rates and errors of the CNN and the WRN-10 than the first are measured when "
+        "they are named:\n`python -m experiments.paper.sweep --only mnist cnn`, `--only wrn10`. "
+        "ADULT is as large at size small.\n"
     )
 
 
@@ -58,7 +59,8 @@ def _targets(runs: list[Run], points: list[Run]) -> str:
     rows = [target.row for target in targets(runs, points)]
     why = "".join(f"- {text}\n" for text in reasons(runs, points))
     told = f"\nWhat control runs say of those that are missed:\n\n{why}" if why else ""
-    return f"### Targets\n\n{table(columns, rows)}\n{told}"
+    asked = "Asked: the paper's number, or what this project asked of itself before measuring."
+    return f"### Targets\n\n{asked}\n\n{table(columns, rows)}\n{told}"
 
 
 # --- one section a figure -----------------------------------------------------------------------

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import commands, results
-from experiments.drawing import BLACK, BLUE, GREEN, ORANGE, RED, SKY, picture
+from experiments.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, picture
 from experiments.paper import figures, records
 from experiments.paper.cells import SIZES, Cell, Size
 from experiments.paper.kept import keep_programs
@@ -38,7 +38,7 @@ COUNTS = (1, 2, 5, 10, 20, 50, 100)
 DRAWS = 3  # of the rows, where there are more than are asked about
 EFFECTIVE = 5  # up to this ratio the paper finds most errors
 PAPER = 0.86  # peak of the complaints about all predictions in which the two models differ (§6.8.1)
-_COLOURS = (SKY, GREEN, ORANGE, RED, BLUE, BLACK)
+_COLOURS = (GREY, SKY, GREEN, ORANGE, RED, BLUE, BLACK)
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -60,6 +60,7 @@ def main() -> None:
     name = f"{NAME}_{size}"
     for cell in wanted(size):
         if not asked.again and cell.name in results.known(name, "cell"):
+            print(f"{cell.name}: saved before")
             continue
         try:
             record = measure(cell)
@@ -209,7 +210,7 @@ def _draw(runs: list[Run]) -> None:
                 label = f"{count} and {count} rows"
                 axes.plot(places, by_ratio(run, count), "o-", ms=3, color=colour, label=label)
             axes.set_xticks(places, [str(ratio) for ratio in RATIOS])
-            figures.explained(axes, "lower left")
+            figures.explained(axes, "best")
         panels[0].set_ylabel("peak AUC_R")
 
 

@@ -22,6 +22,7 @@ def main() -> None:
     asked = parser.parse_args()
     name = f"paper_fig9_{asked.size}"
     if (results.FOLDER / f"{name}.json").exists() and not asked.again:
+        print(f"{name}: saved before")
         return
     results.check_place()
     runs = list(streams.update_sizes(_SEEN[asked.size]))

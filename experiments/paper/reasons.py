@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from experiments.paper import fig4, fig5, fig11, fig12, fig13, fig15, records, table5
+from experiments.paper import fig4, fig5, fig11, fig12, fig13, records, table5
 from experiments.paper.records import Asked, Run
 
 # A peak in this last part of a curve says that the curve was too short.
@@ -24,7 +24,6 @@ def reasons(runs: list[Run], points: list[Run]) -> list[str]:
         _corrections(points),
         _adult(runs),
         _large_errors(runs),
-        _filtered(runs),
     ]
     return [text for text in found if text]
 
@@ -46,10 +45,10 @@ def _behind_rain(runs: list[Run]) -> str:
         )
     if rising:
         networks = ", ".join(sorted({records.title(one.run) for one in rising}))
+        most = max(len(one.curve) for one in rising)
         told.append(
-            f"{len(rising)}, of {networks}, find most with the last pairs that were measured "
-            f"({', '.join(sorted({str(len(one.curve)) for one in rising}))}): their curves in "
-            "Fig. 3 and 5 still rise."
+            f"{len(rising)}, of {networks}, find most with one of the last of the {most} pairs "
+            "that were measured (Fig. 5): a longer curve might find more."
         )
     return " ".join(told)
 
@@ -120,17 +119,3 @@ def _large_errors(runs: list[Run]) -> str:
     where = Counter(records.title(point.run) for point in missed)
     told = ", ".join(f"{count} of {name}" for name, count in where.most_common())
     return f"Fig. 13: where {reading}, {len(missed)} of {len(large)} are missed: {told}."
-
-
-def _filtered(runs: list[Run]) -> str:
-    """The answer of a model trained on spoilt rows may be nearly the clean model's."""
-    told = [
-        f"{one.name} by {records.mean_of(one.asked, lambda asked: asked.relative_error):.0%}"
-        for one in fig15.compared(runs)
-        if one.denoised < fig15.LEAST_DENOISED
-    ]
-    if not told:
-        return ""
-    return (
-        f"Fig. 15: the answers complained about differ from the clean model's: {', '.join(told)}."
-    )

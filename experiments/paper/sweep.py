@@ -58,7 +58,7 @@ class Effort:
 _SMALL = {
     "cnn": Effort(most=20, steps=10, rows=1024),
     "lstm": Effort(most=20, steps=10, rows=1024),
-    "wrn10": Effort(most=12, steps=5, rows=512),
+    "wrn10": Effort(most=24, steps=5, rows=512),
 }
 
 
@@ -77,7 +77,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="words of the names of cells")
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
-    measure_all(named(asked.size, asked.only), asked.size, again=asked.again)
+    wanted = named(asked.size, asked.only)
+    known = results.known(f"paper_{asked.size}", "cell")
+    if saved := 0 if asked.again else sum(cell.name in known for cell in wanted):
+        print(
+            f"{saved} of {len(wanted)} cells saved before; `--again` measures them too", flush=True
+        )
+    measure_all(wanted, asked.size, again=asked.again)
 
 
 def measure_all(wanted: list[Cell], size: Size, *, again: bool = False) -> list[Record]:

@@ -68,11 +68,13 @@ def main() -> None:
         asked.networks or plan.networks, RATES, asked.seeds or plan.seeds
     ):
         cell = Cell("mnist", network, "flip", rate, seed, size)
-        if asked.again or cell.name not in results.known(_name(size), "cell"):
-            record = measure(cell, plan.rounds[network])
-            print(record, flush=True)
-            with results.joined(_name(size), record, by="cell") as runs:
-                _save(size, runs)
+        if not asked.again and cell.name in results.known(_name(size), "cell"):
+            print(f"{cell.name}: saved before", flush=True)
+            continue
+        record = measure(cell, plan.rounds[network])
+        print(record, flush=True)
+        with results.joined(_name(size), record, by="cell") as runs:
+            _save(size, runs)
 
 
 def _seed(text: str) -> int:

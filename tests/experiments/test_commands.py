@@ -35,6 +35,17 @@ def test_an_interrupted_command_says_so_in_one_line(capsys):
     assert capsys.readouterr().err == "interrupted: what was saved is kept\n"
 
 
+def test_help_of_a_command_without_options_does_nothing(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(sys, "argv", ["tables"])
+    commands.without_options(lambda: calls.append(1), "What it does.\n\nMore.")
+    monkeypatch.setattr(sys, "argv", ["tables", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        commands.without_options(lambda: calls.append(2), "What it does.\n\nMore.")
+    assert (calls, ended.value.code) == ([1], 0)
+    assert "What it does." in capsys.readouterr().out
+
+
 def test_an_error_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         commands.run(raising(ZeroDivisionError()))

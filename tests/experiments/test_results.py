@@ -80,3 +80,16 @@ def test_runs_of_another_version_are_not_mixed_with_new_ones():
     with pytest.raises(DataError, match=r"one\.json does not hold.*`cell`.*another version"):
         keep({"cell": "a"})
     assert results.runs("one") == [{"name": "a"}]
+
+
+def case(seed, value, query="Q3"):
+    return {"rate": 0.1, "seed": seed, "query": query, "train_rows": 10, "auc_r": value}
+
+
+def test_cases_that_are_measured_again_take_their_places_and_the_others_stay():
+    save(case(0, 0.5), case(0, 0.6, "Q1"), case(2, 0.7))
+    for new in (case(0, 0.8), case(1, 0.9)):
+        results.merge("one", [new], command="python -m experiments.one", l2=0.1)
+    body = results.load("one")
+    assert [run["auc_r"] for run in body["runs"]] == [0.8, 0.6, 0.7, 0.9]
+    assert body["settings"] == {"rates": [0.1], "seeds": [0, 1, 2], "l2": 0.1}
