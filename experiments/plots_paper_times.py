@@ -42,7 +42,9 @@ def fig1(runs: list[Run]) -> None:
     with drawn("paper_fig1", (6.2, 3.8)) as figure:
         axes = figure.subplots()
         for part, paper in TABLE_4.items():
-            axes.plot(PAPER_PARAMETERS[part.split()[1]], paper[3], "x", color=GREY, ms=6)
+            place = PAPER_PARAMETERS[part.split()[1]], paper[3]
+            axes.plot(*place, "x", color=GREY, ms=6)
+            _named(axes, part, place, GREY, below=True)
         axes.plot([], [], "x", color=GREY, ms=6, label="Rain, paper (V100)")
         axes.axhline(1e-3, color=GREY, lw=0.8, ls="--", label="1 ms: Rain++, paper")
         for name, colour, of in (
@@ -61,10 +63,17 @@ def _mark(axes: Axes, run: Run, seconds: float, colour: str) -> None:
     filled = colour if run["size"] == "full" else "none"
     shape = "o" if run["data"] == "mnist" else "s"
     axes.plot(run["parameters"], seconds, shape, ms=6, mec=colour, mfc=filled)
+    _named(axes, run["part"], (run["parameters"], seconds), colour)
+
+
+def _named(
+    axes: Axes, part: str, place: tuple[float, float], colour: str, *, below: bool = False
+) -> None:
+    """The network, right above a mark or below it."""
+    offset, side = ((0, -11), "center") if below else ((5, 4), "left")
     axes.annotate(
-        NAMES[run["part"]], (run["parameters"], seconds), (5, 4),
-        textcoords="offset points", size=7, color=colour,
-    )  # fmt: skip
+        NAMES[part], place, offset, textcoords="offset points", ha=side, size=7, color=colour
+    )
 
 
 def fig6(runs: list[Run]) -> None:

@@ -55,8 +55,8 @@ def _without_floor(pairs: list[tuple[Run, str]]) -> str:
             changes.append(other - kept)
     good = sum(ratio >= ENOUGH for ratio in ratios)
     return (
-        f"Without its floor of R − 2 pairs it would in {good}, with AUC_R {np.mean(changes):+.3f} "
-        f"on average\nand {min(changes):+.3f} at worst.\n"
+        f"Without its floor of R − 2 pairs for R classes it would in {good}, with AUC_R "
+        f"{np.mean(changes):+.3f} on average\nand {min(changes):+.3f} at worst.\n"
         if changes
         else ""
     )
