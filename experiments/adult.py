@@ -5,7 +5,7 @@ sector, among men, and over everybody. Every one is too high; the vaguer the que
 the errors are to find. Beside the library, Rain by conjugate gradients. Cases that are not named
 keep the results they have.
 
-    python -m experiments.adult [--rates 0.5 0.6 0.7] [--seeds 0 1 2]
+    python -m experiments.adult [--rates 0.5 0.6 0.7] [--seeds 0 1 2] [--again]
 """
 
 from __future__ import annotations
@@ -35,14 +35,20 @@ QUERIES = {
     "Q7": _SHARE,
 }
 RATES = (0.5, 0.6, 0.7)
+ROWS = 32_561
 RAIN_ITERATIONS = 20
 
 
 def main() -> None:
     arguments = _arguments()
     command = "python -m experiments.adult"
-    for case in itertools.product(arguments.rates, arguments.seeds):
-        found = list(run_case(*case))
+    results.check_place()
+    for rate, seed in itertools.product(arguments.rates, arguments.seeds):
+        cases = [(rate, seed, query) for query in QUERIES]
+        if not arguments.again and results.merged("adult", cases, ROWS):
+            print(f"{rate:.0%} seed {seed}: saved before", flush=True)
+            continue
+        found = list(run_case(rate, seed))
         results.merge("adult", found, command=command, l2=train.L2)
 
 
@@ -139,6 +145,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--again", action="store_true", help="measure what is there as well")
     return parser.parse_args()
 
 

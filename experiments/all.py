@@ -29,6 +29,7 @@ class Step:
     beyond : no part of the paper; at full size only.
     drawn : from what `paper.sweep` has measured; not measured again by `--again`.
     within : another step does it; run alone when it is named.
+    resumes : goes on where it was, and takes `--again`; as all of the paper's that are not drawn.
     """
 
     module: str
@@ -36,6 +37,7 @@ class Step:
     beyond: bool = False
     drawn: bool = False
     within: bool = False
+    resumes: bool = False
 
 
 STEPS = (
@@ -57,8 +59,10 @@ STEPS = (
     Step("paper.fig13", "relative error against AUC_R", drawn=True),
     Step("paper.fig15", "interventions", drawn=True),
     Step("paper.train_rank_fix", "train, rank, delete, train again"),
-    Step("mnist_flips", "one-shot ranking of flipped digits, through SQL", beyond=True),
-    Step("adult", "ADULT through SQL", beyond=True),
+    Step(
+        "mnist_flips", "one-shot ranking of flipped digits, through SQL", beyond=True, resumes=True
+    ),
+    Step("adult", "ADULT through SQL", beyond=True, resumes=True),
     Step("fidelity", "single effects against retraining", beyond=True),
     Step("group_effects", "effects of groups against retraining", beyond=True),
     Step("choose_k", "the choice of k", beyond=True),
@@ -105,7 +109,12 @@ def run(step: Step, size: str, *, again: bool) -> bool:
     """One step, in a process of its own; whether it succeeded."""
     began = time.monotonic()
     print(f"{_short(step)}: {step.shows}", flush=True)
-    if step.beyond and not again and (results.FOLDER / f"{step.module}.json").exists():
+    if (
+        step.beyond
+        and not step.resumes
+        and not again
+        and (results.FOLDER / f"{step.module}.json").exists()
+    ):
         print(f"{_short(step)}: saved before")  # the other steps say themselves what they have
         return True
     done = subprocess.run(command(step, size, again=again), check=False)
@@ -117,7 +126,9 @@ def command(step: Step, size: str, *, again: bool) -> list[str]:
     """The command line of a step."""
     found = [sys.executable, "-m", f"experiments.{step.module}"]
     if step.module.startswith(_PAPER):
-        found += ["--size", size, *(["--again"] if again and not step.drawn else [])]
+        found += ["--size", size]
+    if again and (step.resumes or step.module.startswith(_PAPER)) and not step.drawn:
+        found.append("--again")
     return found
 
 

@@ -6,6 +6,7 @@ deletions, k chosen by the library. Beside it Rain, answering by conjugate gradi
 not named keep the results they have.
 
     python -m experiments.mnist_flips [--rates 0.1 0.2] [--seeds 0 1 2] [--models logistic mlp]
+           [--again]
 """
 
 from __future__ import annotations
@@ -52,10 +53,15 @@ class Case:
 
 def main() -> None:
     arguments = _arguments()
+    results.check_place()
     for name, rate, seed in itertools.product(arguments.models, arguments.rates, arguments.seeds):
         case = Case(name, rate, seed, 60_000 if name == "logistic" else arguments.mlp_rows)
         file = "mnist_flips" if name == "logistic" else f"mnist_flips_{name}"
         command = f"python -m experiments.mnist_flips --models {name}"
+        cases = [(rate, seed, query) for query in QUERIES]
+        if not arguments.again and results.merged(file, cases, case.rows):
+            print(f"{name} {rate:.0%} seed {seed}: saved before", flush=True)
+            continue
         results.merge(file, list(run_case(case)), command=command, l2=train.L2)
 
 
@@ -190,6 +196,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--models", nargs="+", default=["logistic", "mlp"])
     parser.add_argument("--mlp-rows", type=int, default=20_000)
+    parser.add_argument("--again", action="store_true", help="measure what is there as well")
     return parser.parse_args()
 
 

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -118,19 +118,27 @@ def joined(name: str, run: dict[str, Any], *, by: str) -> Generator[list[dict[st
 
 
 def merge(name: str, measured: list[dict[str, Any]], *, command: str, l2: float) -> Path:
-    """Save runs in the places of those with the same case, or behind the others, which stay.
+    """Save runs in the places of those with the same rate, seed and query, or behind the others.
 
-    A case is a rate, a seed, a query and a number of training rows.
+    Those of another number of training rows go: a page shows them as one case.
     """
     with _alone():
-        together = {_case(run): run for run in [*runs(name), *measured]}
+        alike = [run for run in runs(name) if run.get("train_rows") == measured[0]["train_rows"]]
+        together = {case(run): run for run in [*alike, *measured]}
         found = list(together.values())
         settings = {f"{key}s": sorted({run[key] for run in found}) for key in ("rate", "seed")}
         return save(name, command=command, settings=settings | {"l2": l2}, runs=found)
 
 
-def _case(run: dict[str, Any]) -> tuple[Any, ...]:
-    return run["rate"], run["seed"], run["query"], run["train_rows"]
+def case(run: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells runs apart that `merge` saves."""
+    return run["rate"], run["seed"], run["query"]
+
+
+def merged(name: str, cases: Iterable[tuple[Any, ...]], rows: int) -> bool:
+    """Whether `merge` has saved all of some cases, of that number of training rows."""
+    there = {case(run) for run in runs(name) if run.get("train_rows") == rows}
+    return there.issuperset(cases)
 
 
 @contextmanager

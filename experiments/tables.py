@@ -43,12 +43,12 @@ _MNIST_TARGETS = {
 
 _INTRODUCTION = """# Experiments
 
-Made by `python -m experiments.tables` from `results/*.json`, which hold every run with its seed,
-sizes, versions and device. Data: `RAINPP_DATA`, or `../shared/data` beside the project; MNIST as
-`mnist.npz` (train_image, train_label, test_image, test_label) or the four idx files, ADULT as UCI's
-`adult.data` and `adult.test`, CIFAR-10 as JPEG in Parquet (re-encoded, 55 MB) and SST-2 as GLUE's
-`.tsv` or Parquet. `python -m experiments.check_data` says which are there, and whether they are the
-published ones.
+Made by `python -m experiments.tables` from `results/*.json`, which hold every run with its seed
+and sizes, and the versions and device of the last one. Data: `RAINPP_DATA`, or `../shared/data`
+beside the project; MNIST as `mnist.npz` (train_image, train_label, test_image, test_label) or the
+four idx files, ADULT as UCI's `adult.data` and `adult.test`, CIFAR-10 as JPEG in Parquet
+(re-encoded, 55 MB) and SST-2 as GLUE's `.tsv` or Parquet. `python -m experiments.check_data` says
+which are there, and whether they are the published ones.
 
 To run any of it, from the root of a clone: `make demo`, then
 `.venv/bin/pip install -e '.[experiments]'` and `.venv/bin/python -m experiments...`; `dashboard`,
@@ -56,10 +56,11 @@ To run any of it, from the root of a clone: `make demo`, then
 environment of their own, `experiments/peers/requirements.txt`.
 
 `python -m experiments.all --again` measures every table and figure of the paper anew, at a size for
-two cores and no GPU, in half an hour (Fig. 14 illustrates, Fashion-MNIST has a loader and was not
-there). Without `--again` what is saved in `results` is kept, and a run that was interrupted goes on
-where it was. `--size full` is the paper's size, and measures more of this page; sections it does
-not know name their own command.
+two cores and no GPU, in half an hour: one seed where a network takes a minute, and the first errors
+of it (more below, when they are named). Fig. 14 illustrates; Fashion-MNIST can be loaded, and its
+files were missing here. Without `--again` what is saved in `results` is kept, and a run that was
+interrupted goes on where it was. `--size full` is the paper's size, and measures more of this page;
+sections it does not know name their own command.
 
 AUC_R is the paper's measure (§6.1.4): the mean share of the N planted errors among the first 1, 2,
 ... N of the ranking, as a share of what a perfect ranking has, 1; a random order has N/n of n rows.

@@ -216,8 +216,7 @@ def _adult(runs: list[Run]) -> str:
     return _section(
         "Fig. 12: ADULT, low earners among men in the private sector labelled high",
         "The paper: Q4 and Q5 very effective, Q6 and Q7 not very useful, at every rate; AUC_R is "
-        "high where the answer differs much. *Rain last*: after all its steps, which with 50 "
-        "parameters have solved the system: no k would find more for being exact.",
+        "high where the answer differs much. *Rain last*: after all its steps.",
         fig12.FIGURE.name,
         table(columns, rows),
     )

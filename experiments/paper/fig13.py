@@ -66,7 +66,7 @@ def _wants(cell: Cell) -> bool:
 
 def points(runs: list[Run]) -> list[Point]:
     """Of all complaints; a join and the same with its sides exchanged are one."""
-    found = (Point(run, *one) for run in FIGURE.of(runs) for one in run.get("complaints", []))
+    found = (Point(run, **one) for run in FIGURE.of(runs) for one in run.get("complaints", []))
     return list(
         {(point.run["cell"], frozenset(point.query.split())): point for point in found}.values()
     )
@@ -92,12 +92,13 @@ def relaxed(found: list[Point]) -> list[Point]:
     return [replace(point, error=point.relaxed_error) for point in found]
 
 
+RELAXED = "all ask for the clean model's, relaxed answers"
 Reading = Callable[[list[Point]], list[Point]]
 READINGS: dict[str, Reading] = {
     "joins ask for fewer pairs": list,
     "joins ask for the clean model's": towards_clean,
     "joins ask for fewer pairs, errors of relaxed answers": relaxed,
-    "all ask for the clean model's, relaxed answers": lambda found: towards_clean(relaxed(found)),
+    RELAXED: lambda found: towards_clean(relaxed(found)),
 }
 
 

@@ -13,10 +13,10 @@ def checkpoints() -> Path:
 
 
 def keep_programs() -> None:
-    """Compile what was compiled before from disk: models of a sweep differ in numbers only.
+    """Read programs compiled before from disk: models of a sweep differ in numbers only.
 
-    For processes that take no times, before anything is compiled. A small CNN after another took
-    28 s instead of 41, the first one of another process 26 instead of 51 (two cores).
+    For processes whose times no figure shows, before anything is compiled. A small CNN after
+    another took 28 s instead of 41, the first one of another process 26 instead of 51 (two cores).
     """
     import jax
 

@@ -41,8 +41,8 @@ class Query:
     relaxed_correct: float
 
     @property
-    def relative_error(self) -> float:
-        """How far the clean model's answer is; below 0 where what is asked leads away from it."""
+    def signed_error(self) -> float:
+        """How far off the clean model's is, relatively; below 0 where what is asked leads away."""
         return self.direction * _relative(self.value, self.correct)
 
     @property

@@ -74,12 +74,18 @@ def effort(cell: Cell) -> Effort:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--only", nargs="+", default=[], help="words of the names of cells")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        help="words of the names of cells; with cnn or wrn10 also those that take long",
+    )
     parser.add_argument("--again", action="store_true", help="measure what is there as well")
     asked = parser.parse_args()
     wanted = named(asked.size, asked.only)
     known = results.known(f"paper_{asked.size}", "cell")
-    if saved := 0 if asked.again else sum(cell.name in known for cell in wanted):
+    saved = sum(cell.name in known for cell in wanted)
+    if saved and not asked.again:
         print(
             f"{saved} of {len(wanted)} cells saved before; `--again` measures them too", flush=True
         )
@@ -241,25 +247,30 @@ def solutions_by_step(curvature: Curvature, gradient: Floats, steps: int) -> Flo
     return np.stack(found) if found else np.empty((0, curvature.dimension), curvature.dtype)
 
 
-def _complaints(
-    made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats
-) -> list[list[str | float]]:
-    """Figure 13, of label errors: [query, relative error, relaxed error, two peaks of AUC_R].
+def _complaints(made: Task, answers: Answers, pairs: Eigenpairs, rows: Floats) -> list[Record]:
+    """Figure 13, of label errors: what `fig13.Point` has.
 
-    The second peak is that of the opposite complaint; what `Query` says of the errors' signs tells
-    which of the two asks for the clean model's answer.
+    *Opposite* is the peak of the opposite complaint; the errors' signs tell which of the two asks
+    for the clean model's answer.
     """
     if made.cell.corruption != "flip" or made.cell.data not in ("mnist", "cifar10"):
         return []
     tangents = project_inference(
         made.model, made.pool.inference, pairs.vectors, batch_size=2 * made.batch
     )[1]
-    found: list[list[str | float]] = []
+    found: list[Record] = []
     for query in swept(answers, joins=_JOINS, seed=made.cell.seed):
         along = np.einsum("vr,vrk->k", query.weights, tangents)
-        errors = [round(error, 4) for error in (query.relative_error, query.relaxed_error)]
-        peaks = [max(by_k(rows, sign * along, pairs, made.corrupted)) for sign in (1, -1)]
-        found.append([query.name, *errors, *peaks])
+        peak, opposite = (max(by_k(rows, s * along, pairs, made.corrupted)) for s in (1, -1))
+        found.append(
+            {
+                "query": query.name,
+                "error": round(query.signed_error, 4),
+                "relaxed_error": round(query.relaxed_error, 4),
+                "peak": peak,
+                "opposite": opposite,
+            }
+        )
     return found
 
 

@@ -32,7 +32,7 @@ from experiments.paper.tasks import SPOILT, Task, task
 from rainpp.metrics import auc_r
 from rainpp.training_set import TrainingSet
 
-# More eigenpairs than the library keeps of ten classes, from 8 to 12 (Fig. 2).
+# More eigenpairs than the library keeps of these networks, 8 or 9 (Fig. 5).
 _MOST = 20
 RATES = (0.1, 0.3, 0.5, 0.7)
 # What Rain reports at these rates.

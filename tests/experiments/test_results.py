@@ -82,8 +82,8 @@ def test_runs_of_another_version_are_not_mixed_with_new_ones():
     assert results.runs("one") == [{"name": "a"}]
 
 
-def case(seed, value, query="Q3"):
-    return {"rate": 0.1, "seed": seed, "query": query, "train_rows": 10, "auc_r": value}
+def case(seed, value, query="Q3", rows=10):
+    return {"rate": 0.1, "seed": seed, "query": query, "train_rows": rows, "auc_r": value}
 
 
 def test_cases_that_are_measured_again_take_their_places_and_the_others_stay():
@@ -93,3 +93,13 @@ def test_cases_that_are_measured_again_take_their_places_and_the_others_stay():
     body = results.load("one")
     assert [run["auc_r"] for run in body["runs"]] == [0.8, 0.6, 0.7, 0.9]
     assert body["settings"] == {"rates": [0.1], "seeds": [0, 1, 2], "l2": 0.1}
+
+
+def test_cases_of_another_size_go_and_are_not_there():
+    save(case(0, 0.5), case(1, 0.6))
+    asked = [(0.1, 0, "Q3"), (0.1, 1, "Q3")]
+    assert results.merged("one", asked, 10)
+    assert not results.merged("one", asked, 20)
+    results.merge("one", [case(0, 0.8, rows=20)], command="", l2=0.1)
+    assert [run["auc_r"] for run in results.runs("one")] == [0.8]
+    assert not results.merged("one", asked, 20)

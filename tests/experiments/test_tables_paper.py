@@ -35,6 +35,11 @@ def query(name, curve=(0.5, 0.9, 0.8), steps=(0.9, 0.7), **changes):
     return {"query": name, "k": list(curve), "steps": list(steps)} | answers | changes
 
 
+def complaint(*values):
+    names = ("query", "error", "relaxed_error", "peak", "opposite")
+    return dict(zip(names, values, strict=True))
+
+
 def row(figure, runs, points=(), *, place=0):
     return [t.row for t in targets(runs, list(points)) if t.figure == figure][place]
 
@@ -101,10 +106,10 @@ def test_adult_is_judged_at_the_k_of_the_library(auc, met, told):
 
 def test_large_errors_are_found_by_every_reading():
     complaints = [
-        ["count of 1", 0.26, -0.3, 0.95, 0.0],
-        ["join of 1 and 2", -0.5, 0.2, 0.1, 0.95],
-        ["join of 2 and 1", -0.5, 0.2, 0.1, 0.95],
-        ["count of 2", 0.25, 0.0, 0.0, 0.0],
+        complaint("count of 1", 0.26, -0.3, 0.95, 0.0),
+        complaint("join of 1 and 2", -0.5, 0.2, 0.1, 0.95),
+        complaint("join of 2 and 1", -0.5, 0.2, 0.1, 0.95),
+        complaint("count of 2", 0.25, 0.0, 0.0, 0.0),
     ]
     found = [record(complaints=complaints)]
     rows = [row("Fig. 13", found, place=place) for place in range(4)]
