@@ -59,7 +59,10 @@ def _targets(runs: list[Run], points: list[Run]) -> str:
     rows = [target.row for target in targets(runs, points)]
     why = "".join(f"- {text}\n" for text in reasons(runs, points))
     told = f"\nWhat control runs say of those that are missed:\n\n{why}" if why else ""
-    asked = "Asked: the paper's number, or what this project asked of itself before measuring."
+    asked = (
+        "Asked: the paper's number, or what this project asked of itself. The second row and the "
+        "last of Fig. 13\nwere added after the first results."
+    )
     return f"### Targets\n\n{asked}\n\n{table(columns, rows)}\n{told}"
 
 
