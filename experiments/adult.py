@@ -23,7 +23,7 @@ import jax
 import pyarrow as pa
 
 import rainpp
-from experiments import data, models, results, train
+from experiments import commands, data, models, results, train
 from experiments.corrupt import Corruption, flip_private_men
 from experiments.rain import run_rain
 
@@ -150,4 +150,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 import rainpp
-from experiments import data, models, results, train
+from experiments import commands, data, models, results, train
 from experiments.corrupt import Corruption, flip_classes
 from experiments.rain import run_rain
 from rainpp.bound_complaint import BoundComplaint
@@ -201,4 +201,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)
