@@ -25,6 +25,11 @@ def run(main: Callable[..., None], *given: Any) -> None:
 
 
 def without_options(main: Callable[[], None], about: str | None) -> None:
-    """`run`, of a command that takes no options: `--help` says what it does and does nothing."""
-    argparse.ArgumentParser(description=(about or "").splitlines()[0]).parse_args()
+    """`run`, of a command that takes no options."""
+    no_options(about)
     run(main)
+
+
+def no_options(about: str | None) -> None:
+    """End where options are given; `--help` says what the command does, and does nothing."""
+    argparse.ArgumentParser(description=(about or "").splitlines()[0]).parse_args()

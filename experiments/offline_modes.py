@@ -9,7 +9,6 @@ the vectors. The first mode is the paper's; `project_training` takes what is fas
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 import rainpp
-from experiments import models, nets, nets_text, results
+from experiments import commands, models, nets, nets_text, results
 from experiments.paper.timing import median_of, rounded
 from rainpp.lanczos import projection
 from rainpp.training_set import TrainingSet
@@ -30,7 +29,7 @@ Floats = np.ndarray
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    commands.no_options(__doc__)
     runs = [measure(name, *make()) for name, make in NETWORKS.items()]
     command = "python -m experiments.offline modes"
     settings = {"rows": ROWS, "ks": KS, "seeds": [0]}
